@@ -1,0 +1,1 @@
+//! Runs query plans over segments and log.

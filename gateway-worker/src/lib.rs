@@ -1,0 +1,1 @@
+//! Chroma HTTP API v2 in front of log, catalog and executors.

@@ -1,0 +1,1 @@
+//! S3 for the local stack: one file per object, atomic conditional puts.

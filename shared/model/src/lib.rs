@@ -1,0 +1,1 @@
+//! The values of Opal: ids, records, metadata, filters, keys and limits.

@@ -1,0 +1,1 @@
+//! Plans and their evaluation: filters, distances, ranking, log overlay.

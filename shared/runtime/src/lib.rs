@@ -1,0 +1,1 @@
+//! Ports for time, randomness and outgoing HTTP.

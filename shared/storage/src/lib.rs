@@ -1,0 +1,1 @@
+//! The object store port, its adapters, its decorators and its contract.

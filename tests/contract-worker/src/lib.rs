@@ -1,0 +1,1 @@
+//! Runs the port contracts and kernel comparisons inside workerd.
