@@ -1,1 +1,33 @@
-//! The values of Opal: ids, records, metadata, filters, keys and limits.
+//! The values of Opal: what users store, how it is named, and every bound in the system.
+//!
+//! This crate knows nothing: no I/O, no clock, no randomness, no other crate of ours. Read it in this order:
+//!
+//! - [`id`]: [`CollectionId`], [`RecordId`], [`Lsn`], [`Position`], [`Nonce`], [`SetHash`]
+//! - [`metadata`]: [`MetadataValue`], [`Metadata`], [`MetadataPatch`]
+//! - [`record`]: [`Record`] as readers see it, [`Operation`] as writers send it
+//! - [`filter`]: [`Filter`], what `where` and `where_document` say
+//! - [`collection`]: [`CollectionRow`], the catalog's one row per collection
+//! - [`keys`]: where an object lies in the bucket
+//! - [`limits`]: every bound: value, unit, reason
+//!
+//! ```
+//! use model::{CollectionId, Lsn, keys};
+//! let id = CollectionId::from_u128(7);
+//! assert_eq!(keys::fragment(id, Lsn(255)), "00000000-0000-0000-0000-000000000007/log/00000000000000ff");
+//! ```
+
+pub mod collection;
+pub mod filter;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod metadata;
+pub mod record;
+pub mod time;
+
+pub use collection::{CollectionRow, Configuration, Space};
+pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
+pub use id::{CollectionId, Lsn, Nonce, Position, RecordId, SetHash};
+pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
+pub use record::{Operation, OperationKind, Record};
+pub use time::Timestamp;

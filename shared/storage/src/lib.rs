@@ -1,1 +1,101 @@
-//! The object store port, its adapters, its decorators and its contract.
+//! The object store: a narrow port, its adapters, decorators that add behaviour, and the contract all of them keep.
+//!
+//! It knows keys and bytes and none of Opal's types. In reading order: [`ObjectStore`], [`PutMode`], the errors;
+//! [`MemoryStore`] and [`S3Store`]; [`Retry`] and (for tests) `Faulty`; `contract`, the suite that every adapter passes;
+//! [`probe`], which refuses a store that ignores conditions.
+//!
+//! ```
+//! # futures_util::future::FutureExt::now_or_never(async {
+//! use storage::{MemoryStore, ObjectStore, PutError, PutMode};
+//! let store = MemoryStore::default();
+//! store.put("a", "1".into(), PutMode::Create).await.unwrap();
+//! assert!(matches!(store.put("a", "2".into(), PutMode::Create).await, Err(PutError::Precondition)));
+//! assert_eq!(store.get("a").await.unwrap().unwrap().as_ref(), b"1");
+//! # });
+//! ```
+
+#![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
+
+use bytes::Bytes;
+use std::ops::Range;
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod contract;
+#[cfg(any(test, feature = "test-util"))]
+mod faulty;
+mod memory;
+mod probe;
+mod retry;
+mod s3;
+
+#[cfg(any(test, feature = "test-util"))]
+pub use faulty::{Fault, Faulty};
+pub use memory::MemoryStore;
+pub use probe::{ProbeError, probe};
+pub use retry::Retry;
+pub use s3::{S3Config, S3ConfigError, S3Store};
+
+/// A bucket. Every method is one request; none retries by itself (see [`Retry`]).
+pub trait ObjectStore {
+    /// The whole object; `None` if there is none.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, ReadError>;
+
+    /// The bytes `range` of the object, fewer if it ends before; `None` if there is no object.
+    /// The range must not be empty. A range that begins beyond the end gives no bytes.
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, ReadError>;
+
+    /// Size in bytes; `None` if there is no object.
+    async fn head(&self, key: &str) -> Result<Option<u64>, ReadError>;
+
+    /// Writes the object if `mode` allows it. A success is durable.
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, PutError>;
+
+    /// Keys under `prefix` after `start_after`, in byte order: at most 1,000, fewer only at the end.
+    async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ReadError>;
+
+    /// Removes the object; removing nothing is a success.
+    async fn delete(&self, key: &str) -> Result<(), PutError>;
+}
+
+/// Under which condition a put may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// Always.
+    Overwrite,
+    /// Only if there is no object: of any number of racing creators one wins.
+    Create,
+    /// Only if the object is still this one.
+    Update(Etag),
+}
+
+/// The store's name for one content of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etag(pub String);
+
+/// A read that gave nothing. Reads may always be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Timeout, lost connection, 429 or 5xx: try again.
+    #[error("the store did not answer: {0}")]
+    Unavailable(String),
+    /// The store understood and refused (credentials, bucket): trying again is useless.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+/// A put or delete that was not confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// 412: the condition does not hold. This request wrote nothing; an earlier one with a lost reply may have.
+    #[error("the condition does not hold")]
+    Precondition,
+    /// 409 or 429: this request wrote nothing, and the same one may succeed after a pause.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// Timeout, lost connection, 5xx: it may or may not have been written, now or later. Read before going on.
+    #[error("the store did not answer: {0}")]
+    Indeterminate(String),
+    /// The store understood and refused (credentials, bucket, damaged body): nothing was written.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,59 @@
+//! Every bound in the system: value, unit, reason.
+
+/// Longest time a request may take before it is answered, in ms; every other deadline is shorter.
+pub const REQUEST_DEADLINE_MS: u64 = 30_000;
+/// Longest wait for one reply of the store, in ms: a 40 MiB body at 5 MB/s.
+pub const STORE_TIMEOUT_MS: u64 = 8_000;
+/// Longest wait for one reply of the catalog, in ms.
+pub const CATALOG_TIMEOUT_MS: u64 = 5_000;
+/// Longest wait for an executor's answer, in ms.
+pub const EXECUTOR_TIMEOUT_MS: u64 = 25_000;
+
+/// D: between raising a gc floor and the first deletion below it, in ms. At least four times the longest deadline,
+/// never 0: everything a reader or writer believed before the floor rose must have become too old to act on.
+pub const GC_DELAY_MS: u64 = 3_600_000;
+/// Oldest catalog row on which a claim may rest, in ms since it was requested.
+pub const CLAIM_ROW_AGE_MAX_MS: u64 = 60_000;
+/// Oldest catalog row on which an acknowledgement or a strong answer may rest, in ms since it was requested: D / 2.
+pub const ANSWER_ROW_AGE_MAX_MS: u64 = GC_DELAY_MS / 2;
+
+/// Largest request body, in bytes (Chroma's default).
+pub const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Deepest nesting of a filter; the JSON parser's own bound is 128.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// Largest batch the official clients send in one request (Chroma's single-node value, so that clients split alike).
+pub const BATCH_RECORDS_MAX: u64 = 5_461;
+/// Most operations in a fragment: an operation's index has 20 bits.
+pub const FRAGMENT_OPERATIONS_MAX: usize = (1 << 20) - 1;
+/// Largest fragment a reader accepts, in bytes: the largest body, decoded and laid out as columns.
+pub const FRAGMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Longest vector.
+pub const DIMENSION_MAX: usize = 65_536;
+/// Largest compiled regular expression, in bytes.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Longest object key, in bytes (S3's own).
+pub const KEY_BYTES_MAX: usize = 1_024;
+
+/// Connections one request tree may have waiting for response headers (the platform's bound is 6; one is the catalog's).
+pub const CONNECTIONS_MAX: usize = 5;
+/// Tries of one store operation that may be repeated safely.
+pub const STORE_ATTEMPTS_MAX: u32 = 4;
+/// Tries of one catalog request that found the database busy.
+pub const CATALOG_ATTEMPTS_MAX: u32 = 6;
+/// LSNs one write may try before it gives up with 503: each lost claim is another writer's success.
+pub const CLAIM_ATTEMPTS_MAX: u32 = 64;
+/// Times a delete by filter or a read is evaluated anew because the collection moved under it.
+pub const EVALUATION_ATTEMPTS_MAX: u32 = 16;
+/// First pause before a repeated request, in ms; doubles, with jitter.
+pub const BACKOFF_MS: u64 = 20;
+/// Longest pause between tries, in ms.
+pub const BACKOFF_MAX_MS: u64 = 2_000;
+
+/// Collections whose row or log end one gateway isolate remembers; the least recently used go first.
+pub const GATEWAY_COLLECTIONS_MAX: usize = 10_000;
+/// Executors one gateway can be bound to.
+pub const EXECUTORS_MAX: usize = 64;
+/// Bytes of records an executor isolate keeps between requests: with a query's own needs below the platform's 128 MB.
+pub const EXECUTOR_CACHE_BYTES: usize = 48 * 1024 * 1024;
+/// Uncompacted bytes above which a collection refuses to be read from its log alone.
+pub const TAIL_BYTES_MAX: usize = 1 << 30;

@@ -1,0 +1,187 @@
+//! What the gateway asks and an executor answers. JSON between the two Workers; both are deployed from one tree,
+//! executors first, so a field may be added with a default and never changes its meaning.
+
+use model::{CollectionId, Filter, Lsn, Metadata, Nonce, Space};
+use serde::{Deserialize, Serialize};
+
+/// A read of one collection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryPlan {
+    /// Which collection, in which version: the executor never asks the catalog.
+    pub source: Source,
+    /// What to read of it.
+    pub read: Read,
+}
+
+/// The version of a collection a read starts from, as its catalog row said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The collection.
+    pub collection: CollectionId,
+    /// First LSN that is in no segment: the log is read from here.
+    pub watermark: Lsn,
+    /// Length of every vector; `None` while none was written.
+    pub dimension: Option<u32>,
+    /// How distances are measured.
+    pub space: Space,
+}
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read {
+    /// Records in the order of their first insertion.
+    Get {
+        /// Only these ids; `None` is all, an empty list none.
+        ids: Option<Vec<String>>,
+        /// Only records that satisfy this.
+        filter: Option<Filter>,
+        /// At most so many.
+        limit: Option<u64>,
+        /// After skipping so many.
+        offset: u64,
+        /// Which fields to return.
+        include: Include,
+    },
+    /// The nearest records to each of some vectors.
+    Query {
+        /// One or more vectors.
+        #[serde(with = "vectors")]
+        vectors: Vec<Vec<f32>>,
+        /// How many hits for each.
+        n_results: u64,
+        /// Only these ids; `None` is all, an empty list none. An unknown one is an error.
+        ids: Option<Vec<String>>,
+        /// Only records that satisfy this.
+        filter: Option<Filter>,
+        /// Which fields to return.
+        include: Include,
+    },
+    /// How many records there are.
+    Count,
+    /// The ids that a delete by filter removes.
+    Match {
+        /// Only these ids; `None` is all.
+        ids: Option<Vec<String>>,
+        /// Only records that satisfy this.
+        filter: Option<Filter>,
+        /// At most so many.
+        limit: Option<u64>,
+    },
+}
+
+/// Which fields of a record an answer carries besides its id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Include {
+    /// The vector.
+    pub embeddings: bool,
+    /// The text.
+    pub documents: bool,
+    /// The URI.
+    pub uris: bool,
+    /// The metadata.
+    pub metadatas: bool,
+}
+
+/// The answer to a plan, exact as of fragment `next_lsn` − 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// First LSN that the answer does not know: it was seen absent after the read began.
+    pub next_lsn: Lsn,
+    /// Nonce of the fragment before it ([`Nonce::GENESIS`] if there is none).
+    pub last_nonce: Nonce,
+    /// One list for each vector of a query; one list for get and match; none for count.
+    pub hits: Vec<Vec<Hit>>,
+    /// The number of records, for count; of ids matched, for match.
+    pub count: u64,
+}
+
+/// One record of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// The user's id.
+    pub id: String,
+    /// For a query: the exact distance to its vector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f32>,
+    /// If included.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "vector")]
+    pub embedding: Option<Vec<f32>>,
+    /// If included and set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// If included and set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// If included and set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// Why an executor could not answer. Crosses the wire with the HTTP status of its variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanError {
+    /// The request cannot be answered as it is (400).
+    #[error("{0}")]
+    Invalid(String),
+    /// A query names an id that is not stored (500, as in Chroma).
+    #[error("Error executing plan: Internal error: Error finding id")]
+    UnknownId,
+    /// The store did not answer (503): the same plan may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Stored bytes are not what was written (500): the executor's log names the object.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The collection is too large for what this version can read (503).
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+/// Vectors as base64 of little-endian f32: a third of the size of JSON numbers, and exact.
+mod base64_f32 {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    pub(super) fn encode(vector: &[f32]) -> String {
+        let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        STANDARD.encode(bytes)
+    }
+
+    pub(super) fn decode(text: &str) -> Option<Vec<f32>> {
+        let bytes = STANDARD.decode(text).ok()?;
+        let (words, rest) = bytes.as_chunks::<4>();
+        rest.is_empty().then(|| words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+    }
+}
+
+mod vector {
+    use super::base64_f32;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(vector: &Option<Vec<f32>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match vector {
+            Some(vector) => serializer.serialize_some(&base64_f32::encode(vector)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f32>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| base64_f32::decode(&text).ok_or_else(|| D::Error::custom("invalid vector"))).transpose()
+    }
+}
+
+mod vectors {
+    use super::base64_f32;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(vectors: &[Vec<f32>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(vectors.iter().map(|vector| base64_f32::encode(vector)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f32>>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| base64_f32::decode(text).ok_or_else(|| D::Error::custom("invalid vector"))).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! The native adapter: tokio's timers and hyper's client, plain HTTP only.
+
+use crate::{Http, HttpError, Runtime};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use model::Timestamp;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The world as a native program sees it. Needs a tokio runtime around it when it sleeps or fetches.
+///
+/// It speaks plain HTTP: it serves tests and tools on the local stack.
+#[derive(Clone)]
+pub struct NativeRuntime {
+    client: Client<HttpConnector, Full<Bytes>>,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Default for NativeRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NativeRuntime {
+    /// A runtime with a connection pool of its own.
+    pub fn new() -> Self {
+        NativeRuntime { client: Client::builder(TokioExecutor::new()).build_http(), traceparent: None }
+    }
+
+    /// The same, whose requests carry this W3C `traceparent`.
+    #[must_use]
+    pub fn traced(mut self, traceparent: HeaderValue) -> Self {
+        self.traceparent = Some(traceparent);
+        self
+    }
+}
+
+impl Runtime for NativeRuntime {
+    #[expect(clippy::disallowed_methods, reason = "this adapter is where the native clock is read")]
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn random(&self) -> u128 {
+        random_bits()
+    }
+
+    async fn sleep(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+/// 128 bits from the operating system.
+fn random_bits() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    u128::from_le_bytes(bytes)
+}
+
+impl Http for NativeRuntime {
+    async fn fetch(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        if let Some(traceparent) = &self.traceparent {
+            request.headers_mut().insert("traceparent", traceparent.clone());
+        }
+        let reply = self.client.request(request.map(Full::new)).await.map_err(no_reply)?;
+        let (parts, body) = reply.into_parts();
+        let body = body.collect().await.map_err(no_reply)?.to_bytes();
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn no_reply(error: impl std::error::Error) -> HttpError {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    HttpError::NoReply(format!("{error}{cause}"))
+}
