@@ -1,2 +1,75 @@
-//! .
-fn main() {}
+//! The project's own commands. `cargo xtask --help` lists them.
+//!
+//! Reading order: `place` (where things lie), `sh` (running programs), `tools` (obtaining what a bare machine lacks), `build`
+//! (crates to Workers), then a module per command. None of it ends up in a Worker.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a developer's tool runs on a real machine: its clock and its environment are the machine's"
+)]
+
+mod build;
+mod ci;
+mod dev;
+mod place;
+mod sh;
+mod size;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use place::Place;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Opal's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run Opal on this machine: obtains what is missing, builds, starts, prints the address
+    Dev(dev::Arguments),
+    /// Run every test, from unit tests to the end-to-end tests with the real clients
+    Test(test::Arguments),
+    /// Check everything that needs no running stack: fmt, clippy, docs, deny, typos, tidy, sizes
+    Ci,
+    /// Check the rules of this code base that no compiler knows
+    Tidy,
+    /// Build the Workers into `build/`
+    Build(build::Arguments),
+    /// Print the gzip sizes of the built Workers and fail if one is above its limit
+    Size,
+    /// Obtain the tools that building, running and testing need
+    Tools(tools::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments = Arguments::parse();
+    sh::stop_on_signals()?;
+    let place = Place::find()?;
+    match arguments.command {
+        Command::Dev(arguments) => dev::run(&place, &arguments),
+        Command::Test(arguments) => test::run(&place, &arguments),
+        Command::Ci => ci::run(&place),
+        Command::Tidy => tidy::run(&place),
+        Command::Build(arguments) => build::run(&place, &arguments),
+        Command::Size => size::run(&place),
+        Command::Tools(arguments) => tools::run(&place, &arguments),
+    }
+}

@@ -1,1 +1,364 @@
-//! Starts and stops the local stack: devstore, sqld, workerd.
+//! The local stack: devstore (S3), sqld (libSQL) and `workerd serve` with the gateway and its executors, as real
+//! processes on loopback ports. `cargo xtask dev` runs one, each end-to-end test runs its own.
+//!
+//! It knows nothing about what the Workers do: programs, ports, files, signals and health only.
+//!
+//! Read [`Programs`] (where the binaries are), [`Config`] (what to start), [`Stack`] (what runs), [`Part`] (what can be
+//! killed and restarted alone).
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! let config = stack::Config::new(stack::Programs::from_env()?, "/tmp/opal-data");
+//! let mut stack = stack::Stack::start(config)?;
+//! println!("{}", stack.gateway_url());
+//! stack.kill(stack::Part::Workers)?;
+//! stack.restart(stack::Part::Workers)?;
+//! # Ok(()) }
+//! ```
+//!
+//! Children never outlive us: `Drop` stops them, and the kernel kills them if we are killed.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this crate waits for real processes: its clock is the machine's, its settings come from the environment"
+)]
+
+mod net;
+mod process;
+mod programs;
+mod workerd;
+
+use std::fs::{self, File, TryLockError};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+pub use net::is_free;
+pub use programs::{Clients, Programs, env};
+use process::{Process, StartError};
+pub use workerd::COMPATIBILITY_DATE;
+
+/// Bucket that devstore serves and the Workers use.
+pub const BUCKET: &str = "opal";
+/// Region that requests are signed for; devstore takes any.
+pub const REGION: &str = "us-east-1";
+/// Access key of the local store. Not a secret: devstore listens on loopback only.
+pub const ACCESS_KEY_ID: &str = "opal-local";
+/// Secret key of the local store, as public as its access key.
+pub const SECRET_ACCESS_KEY: &str = "opal-local-secret";
+
+/// How long a part may take until it is healthy; a cold machine compiles the Wasm modules in this time.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a part may take to end after SIGTERM before it gets SIGKILL.
+const STOPPED_WITHIN: Duration = Duration::from_secs(3);
+/// A port that we found free may be taken before the program binds it: so often we choose another.
+const PORT_ATTEMPTS: usize = 5;
+
+/// What to start, and where its data lies.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the programs are.
+    pub programs: Programs,
+    /// Data directory, created if missing: `store/` (devstore), `catalog/` (sqld), `workerd.capnp`. One stack at a time.
+    pub data: PathBuf,
+    /// Directory of `devstore.log`, `sqld.log`, `workerd.log`; restarts append.
+    pub logs: PathBuf,
+    /// Port of the gateway; 0 takes a free one.
+    pub port: u16,
+    /// Number of executors, 1 or more, bound to the gateway as `EXECUTOR_0`, `EXECUTOR_1`, …
+    pub executors: u16,
+    /// Whether `POST /api/v2/reset` is allowed.
+    pub allow_reset: bool,
+    /// Serve the contract Worker too, on a port of its own.
+    pub contract_worker: bool,
+    /// Token that the gateway sends to the catalog.
+    pub catalog_token: Option<String>,
+    /// Further text bindings of the gateway, for tests that need a setting of their own.
+    pub gateway_vars: Vec<(String, String)>,
+}
+
+impl Config {
+    /// Two executors on a free port, reset refused, logs in `data/logs`.
+    pub fn new(programs: Programs, data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            programs,
+            logs: data.join("logs"),
+            data,
+            port: 0,
+            executors: 2,
+            allow_reset: false,
+            contract_worker: false,
+            catalog_token: None,
+            gateway_vars: Vec::new(),
+        }
+    }
+}
+
+/// A process of the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// devstore, the object store.
+    Store,
+    /// sqld, the catalog's database.
+    Catalog,
+    /// workerd: the gateway and all executors (one process, an isolate each).
+    Workers,
+}
+
+impl Part {
+    /// All parts, in the order in which they start.
+    pub const ALL: [Part; 3] = [Part::Store, Part::Catalog, Part::Workers];
+
+    /// The program's name, as in its log file's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Store => "devstore",
+            Part::Catalog => "sqld",
+            Part::Workers => "workerd",
+        }
+    }
+}
+
+/// A part that ended by itself.
+#[derive(Clone, Debug)]
+pub struct Exited {
+    /// Which.
+    pub part: Part,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The last lines of its log.
+    pub log_tail: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) gateway: u16,
+    pub(crate) contract: u16,
+    pub(crate) store: u16,
+    pub(crate) store_admin: u16,
+    pub(crate) catalog: u16,
+}
+
+/// A running stack. Dropping it stops every process and leaves the data.
+#[derive(Debug)]
+pub struct Stack {
+    config: Config,
+    ports: Ports,
+    running: [Option<Process>; 3],
+    /// Held as long as we live: two stores over one directory would lose data.
+    _data_lock: File,
+}
+
+impl Stack {
+    /// Starts all parts and waits until each is healthy.
+    ///
+    /// Errors: one sentence for a port in use, a missing program or a data directory in use; else the last log lines of the
+    /// part that failed. Nothing is left running.
+    pub fn start(config: Config) -> Result<Self> {
+        assert!(config.executors >= 1, "a gateway needs an executor");
+        config.programs.check()?;
+        for dir in [config.data.join("store"), config.data.join("catalog"), config.logs.clone()] {
+            fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let data_lock = lock_data(&config)?;
+        if config.port != 0 && !is_free(config.port) {
+            bail!("port {} is in use by another program: stop that program or choose another port", config.port);
+        }
+        let ports = Ports { gateway: config.port, contract: 0, store: 0, store_admin: 0, catalog: 0 };
+        let mut stack = Self { config, ports, running: [None, None, None], _data_lock: data_lock };
+        for part in Part::ALL {
+            stack.start_on_free_ports(part)?;
+        }
+        Ok(stack)
+    }
+
+    /// `http://127.0.0.1:PORT` of the gateway, without a path.
+    pub fn gateway_url(&self) -> String {
+        url(self.ports.gateway)
+    }
+
+    /// The gateway's port.
+    pub fn gateway_port(&self) -> u16 {
+        self.ports.gateway
+    }
+
+    /// S3 endpoint of devstore.
+    pub fn store_url(&self) -> String {
+        url(self.ports.store)
+    }
+
+    /// Admin endpoint of devstore: counters per trace.
+    pub fn store_admin_url(&self) -> String {
+        url(self.ports.store_admin)
+    }
+
+    /// HTTP endpoint of sqld.
+    pub fn catalog_url(&self) -> String {
+        url(self.ports.catalog)
+    }
+
+    /// Endpoint of the contract Worker, if the config asked for it.
+    pub fn contract_url(&self) -> Option<String> {
+        self.config.contract_worker.then(|| url(self.ports.contract))
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &std::path::Path {
+        &self.config.data
+    }
+
+    /// Process id of a part, `None` while it is killed.
+    pub fn pid(&self, part: Part) -> Option<u32> {
+        self.running[part as usize].as_ref().map(Process::pid)
+    }
+
+    /// The last lines that a part logged since it was started.
+    pub fn log_tail(&self, part: Part) -> String {
+        self.running[part as usize].as_ref().map_or_else(String::new, Process::log_tail)
+    }
+
+    /// Ends a part with SIGKILL, as a crash would, and waits until it is gone. Nothing happens if it does not run.
+    pub fn kill(&mut self, part: Part) -> Result<()> {
+        match self.running[part as usize].take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a part again on the same ports and data and waits until it is healthy; kills it first if it still runs.
+    pub fn restart(&mut self, part: Part) -> Result<()> {
+        self.kill(part)?;
+        self.launch(part).map_err(StartError::into_anyhow)
+    }
+
+    /// Which part has ended by itself since it was started, if any.
+    pub fn exited(&mut self) -> Option<Exited> {
+        Part::ALL.into_iter().find_map(|part| {
+            let process = self.running[part as usize].as_mut()?;
+            let status = process.exit_status()?;
+            Some(Exited { part, status, log_tail: process.log_tail() })
+        })
+    }
+
+    /// SIGTERM to every part, Workers first, then SIGKILL to those that stay.
+    pub fn stop(mut self) {
+        self.stop_all();
+    }
+
+    fn stop_all(&mut self) {
+        for part in Part::ALL.into_iter().rev() {
+            if let Some(mut process) = self.running[part as usize].take() {
+                process.stop(STOPPED_WITHIN);
+            }
+        }
+    }
+
+    /// Starts a part; as long as one of the ports that we chose turns out to be taken, chooses others.
+    fn start_on_free_ports(&mut self, part: Part) -> Result<()> {
+        for _ in 1..PORT_ATTEMPTS {
+            self.choose_ports(part)?;
+            match self.launch(part) {
+                Err(StartError::PortTaken(_)) => {}
+                outcome => return outcome.map_err(StartError::into_anyhow),
+            }
+        }
+        self.choose_ports(part)?;
+        self.launch(part).map_err(StartError::into_anyhow)
+    }
+
+    fn choose_ports(&mut self, part: Part) -> Result<()> {
+        match part {
+            Part::Store => {
+                self.ports.store = net::free_port()?;
+                self.ports.store_admin = net::free_port()?;
+            }
+            Part::Catalog => self.ports.catalog = net::free_port()?,
+            Part::Workers => {
+                if self.config.port == 0 {
+                    self.ports.gateway = net::free_port()?;
+                }
+                if self.config.contract_worker {
+                    self.ports.contract = net::free_port()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, part: Part) -> Result<(), StartError> {
+        let command = self.command(part).map_err(StartError::Other)?;
+        let log = self.config.logs.join(format!("{}.log", part.name()));
+        let mut process = Process::spawn(part.name(), command, &log).map_err(StartError::Other)?;
+        let ports = self.ports;
+        process.wait_until(HEALTHY_WITHIN, |log| match part {
+            Part::Store => log.lines().any(is_ready_line),
+            Part::Catalog => net::answers(ports.catalog, "/health"),
+            Part::Workers => net::answers(ports.gateway, "/api/v2/heartbeat"),
+        })?;
+        self.running[part as usize] = Some(process);
+        Ok(())
+    }
+
+    fn command(&self, part: Part) -> Result<Command> {
+        let (config, ports) = (&self.config, &self.ports);
+        Ok(match part {
+            Part::Store => {
+                let mut command = Command::new(&config.programs.devstore);
+                command.arg("--data").arg(config.data.join("store"));
+                command.args(["--listen", &address(ports.store), "--admin", &address(ports.store_admin)]);
+                command.args(["--bucket", BUCKET]);
+                command.env("DEVSTORE_ACCESS_KEY_ID", ACCESS_KEY_ID);
+                command.env("DEVSTORE_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
+                command
+            }
+            Part::Catalog => {
+                let mut command = Command::new(&config.programs.sqld);
+                command.arg("--db-path").arg(config.data.join("catalog"));
+                command.args(["--http-listen-addr", &address(ports.catalog), "--no-welcome"]);
+                command
+            }
+            Part::Workers => {
+                let file = config.data.join("workerd.capnp");
+                fs::write(&file, workerd::config_text(config, ports)?)
+                    .with_context(|| format!("cannot write {}", file.display()))?;
+                let mut command = Command::new(&config.programs.workerd);
+                command.arg("serve").arg("--import-path=/").arg(file);
+                command
+            }
+        })
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}
+
+fn lock_data(config: &Config) -> Result<File> {
+    let path = config.data.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "the data directory {} is in use by another running stack: stop that one or choose another directory",
+            config.data.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// devstore says that it listens by one JSON line: `{"listen": …, "admin": …}`.
+fn is_ready_line(line: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["listen"].is_string() && line["admin"].is_string())
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+pub(crate) fn url(port: u16) -> String {
+    format!("http://{}", address(port))
+}

@@ -1,0 +1,178 @@
+//! The configuration that `workerd serve` reads: services, their modules and bindings, sockets.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{ACCESS_KEY_ID, BUCKET, Config, Ports, REGION, SECRET_ACCESS_KEY, address, url};
+
+/// The runtime behaviour that the Workers are built for. The `wrangler.toml` files name the same date.
+pub const COMPATIBILITY_DATE: &str = "2026-04-01";
+
+/// A Worker's entry point; the other modules lie beside and below it.
+const ENTRY: &str = "worker.mjs";
+
+/// Renders the configuration of gateway, executors and, if asked for, contract Worker.
+///
+/// Errors: a Worker was not built.
+pub(crate) fn config_text(config: &Config, ports: &Ports) -> Result<String> {
+    let mut services = vec![INTERNET.to_owned()];
+    let mut sockets = vec![socket("gateway", ports.gateway)];
+    let workers = &config.programs;
+    services.push(service("gateway", &workers.worker("gateway"), &gateway_bindings(config, ports))?);
+    for i in 0..config.executors {
+        services.push(service(&executor(i), &workers.worker("executor"), &store_bindings(ports))?);
+    }
+    if config.contract_worker {
+        let mut bindings = store_bindings(ports);
+        bindings.push(text("CATALOG_URL", &url(ports.catalog)));
+        services.push(service("contract", &workers.worker("contract"), &bindings)?);
+        sockets.push(socket("contract", ports.contract));
+    }
+    Ok(format!(
+        "using Workerd = import \"/workerd/workerd.capnp\";\n\nconst config :Workerd.Config = (\n  services = [\n{}\n  ],\n  \
+         sockets = [\n{}\n  ],\n);\n",
+        services.join(",\n"),
+        sockets.join(",\n"),
+    ))
+}
+
+/// Store and catalog are on loopback, which workerd counts as private and refuses by default.
+const INTERNET: &str =
+    r#"    (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true)))"#;
+
+fn gateway_bindings(config: &Config, ports: &Ports) -> Vec<String> {
+    let mut bindings = store_bindings(ports);
+    bindings.push(text("CATALOG_URL", &url(ports.catalog)));
+    if let Some(token) = &config.catalog_token {
+        bindings.push(text("CATALOG_TOKEN", token));
+    }
+    bindings.push(text("ALLOW_RESET", if config.allow_reset { "true" } else { "false" }));
+    bindings.push(text("EXECUTORS", &config.executors.to_string()));
+    bindings.extend((0..config.executors).map(|i| format!("(name = \"EXECUTOR_{i}\", service = {})", quoted(&executor(i)))));
+    bindings.extend(config.gateway_vars.iter().map(|(name, value)| text(name, value)));
+    bindings
+}
+
+fn store_bindings(ports: &Ports) -> Vec<String> {
+    vec![
+        text("S3_ENDPOINT", &url(ports.store)),
+        text("S3_BUCKET", BUCKET),
+        text("S3_REGION", REGION),
+        text("S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
+        text("S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+    ]
+}
+
+fn executor(i: u16) -> String {
+    format!("executor-{i}")
+}
+
+fn service(name: &str, dir: &Path, bindings: &[String]) -> Result<String> {
+    let mut out = format!("    (name = {}, worker = (\n      modules = [\n", quoted(name));
+    for module in modules(dir)? {
+        writeln!(out, "        {module},").expect("writing to a String cannot fail");
+    }
+    writeln!(out, "      ],\n      compatibilityDate = {},", quoted(COMPATIBILITY_DATE)).expect("as above");
+    writeln!(out, "      bindings = [\n        {},\n      ],", bindings.join(",\n        ")).expect("as above");
+    out.push_str("      globalOutbound = \"internet\"))");
+    Ok(out)
+}
+
+/// The modules of a built Worker, the entry point first, named by their paths below `dir`.
+fn modules(dir: &Path) -> Result<Vec<String>> {
+    let dir = fs::canonicalize(dir)
+        .with_context(|| format!("the Worker {} is not built: run `cargo xtask build`", dir.display()))?;
+    let mut names = Vec::new();
+    collect_files(&dir, "", &mut names)?;
+    names.sort_by_key(|name| (name != ENTRY, name.clone()));
+    if names.first().is_none_or(|name| name != ENTRY) {
+        bail!("{} has no {ENTRY}: run `cargo xtask build`", dir.display());
+    }
+    Ok(names.iter().filter_map(|name| module(&dir, name)).collect())
+}
+
+fn collect_files(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            collect_files(&entry.path(), &format!("{name}/"), names)?;
+        } else {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn module(dir: &Path, name: &str) -> Option<String> {
+    let kind = match Path::new(name).extension()?.to_str()? {
+        "mjs" | "js" => "esModule",
+        "wasm" => "wasm",
+        _ => return None,
+    };
+    Some(format!("(name = {}, {kind} = embed {})", quoted(name), quoted(&dir.join(name).to_string_lossy())))
+}
+
+fn socket(service: &str, port: u16) -> String {
+    format!("    (name = {0}, address = {1}, http = (), service = {0})", quoted(service), quoted(&address(port)))
+}
+
+fn text(name: &str, value: &str) -> String {
+    format!("(name = {}, text = {})", quoted(name), quoted(value))
+}
+
+/// A Cap'n Proto text literal.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String cannot fail"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Programs;
+
+    #[test]
+    fn quoted_text_cannot_leave_its_quotes() {
+        for (text, expect) in [("plain", r#""plain""#), ("a\"b\\c", r#""a\"b\\c""#), ("l\nx\u{1}", r#""l\nx\x01""#)] {
+            assert_eq!(quoted(text), expect);
+        }
+    }
+
+    #[test]
+    fn every_executor_is_served_and_bound_and_the_entry_point_comes_first() {
+        let workers = std::env::temp_dir().join(format!("opal-workers-{}", std::process::id()));
+        for file in ["gateway/index.js", "gateway/worker.mjs", "gateway/snippets/a/b.js", "gateway/stamp", "executor/worker.mjs"] {
+            fs::create_dir_all(workers.join(file).parent().unwrap()).unwrap();
+            fs::write(workers.join(file), "").unwrap();
+        }
+        let nowhere = Path::new("/nowhere");
+        let (workerd, sqld, devstore) = (nowhere.into(), nowhere.into(), nowhere.into());
+        let mut config = Config::new(Programs { workerd, sqld, devstore, workers }, nowhere);
+        config.executors = 3;
+        let ports = Ports { gateway: 8000, contract: 0, store: 1, store_admin: 2, catalog: 3 };
+        let text = config_text(&config, &ports).unwrap();
+        for i in 0..3 {
+            assert!(text.contains(&format!("(name = \"executor-{i}\", worker")), "{text}");
+            assert!(text.contains(&format!("(name = \"EXECUTOR_{i}\", service = \"executor-{i}\")")), "{text}");
+        }
+        assert!(text.contains("name = \"EXECUTORS\", text = \"3\""), "{text}");
+        assert!(text.find("worker.mjs").unwrap() < text.find("index.js").unwrap(), "{text}");
+        assert!(text.contains("\"snippets/a/b.js\", esModule") && !text.contains("stamp"), "{text}");
+
+        config.contract_worker = true;
+        assert!(config_text(&config, &ports).unwrap_err().to_string().contains("not built"));
+    }
+}

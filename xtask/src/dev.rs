@@ -1,0 +1,114 @@
+//! `cargo xtask dev`: one command runs Opal.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result, bail};
+use stack::{Config, Part, Stack};
+
+use crate::place::Place;
+use crate::{build, sh, test};
+
+/// How often we look whether a part has ended or a signal has come.
+const POLL: Duration = Duration::from_millis(100);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Port of the API; 8000 is what Chroma's clients expect
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Where the data lies [default: .opal in the repository]
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    data: Option<PathBuf>,
+    /// Keep the data in a temporary directory and remove it at the end
+    #[arg(long)]
+    ephemeral: bool,
+    /// Allow clients to delete everything (`client.reset()`)
+    #[arg(long)]
+    allow_reset: bool,
+    /// Number of query executors
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    executors: u16,
+}
+
+/// Runs until a signal comes or a part ends.
+pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
+    refuse_busy_port(arguments.port)?;
+    let mut config = Config::new(test::programs(place, &build::DEPLOYED)?, data(place, arguments)?);
+    config.port = arguments.port;
+    config.executors = arguments.executors;
+    config.allow_reset = arguments.allow_reset;
+
+    eprintln!("== starting devstore, sqld and workerd");
+    let data = config.data.clone();
+    let outcome = Stack::start(config).and_then(|stack| serve(stack, arguments.ephemeral));
+    if arguments.ephemeral {
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    }
+    outcome
+}
+
+/// Before a long build, not after it.
+fn refuse_busy_port(port: u16) -> Result<()> {
+    if port != 0 && !stack::is_free(port) {
+        bail!("port {port} is in use by another program: stop that program or choose another port with --port");
+    }
+    Ok(())
+}
+
+fn data(place: &Place, arguments: &Arguments) -> Result<PathBuf> {
+    if arguments.ephemeral {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        return Ok(env::temp_dir().join(format!("opal-{}-{}", std::process::id(), now.as_nanos())));
+    }
+    match &arguments.data {
+        Some(dir) => std::path::absolute(dir).context("cannot find the data directory"),
+        None => Ok(place.root.join(".opal")),
+    }
+}
+
+fn serve(mut stack: Stack, ephemeral: bool) -> Result<()> {
+    println!("{}", greeting(&stack, ephemeral));
+    while !sh::stopped() {
+        if let Some(exited) = stack.exited() {
+            bail!("{} ended ({}); its log ends:\n{}", exited.part.name(), exited.status, exited.log_tail);
+        }
+        thread::sleep(POLL);
+    }
+    eprintln!("== stopping");
+    stack.stop();
+    Ok(())
+}
+
+fn greeting(stack: &Stack, ephemeral: bool) -> String {
+    let port = match stack.gateway_port() {
+        8000 => String::new(),
+        port => format!("port={port}"),
+    };
+    let pids: Vec<String> = Part::ALL
+        .into_iter()
+        .filter_map(|part| Some(format!("{} {}", part.name(), stack.pid(part)?)))
+        .collect();
+    format!(
+        "
+Opal is running at {url}  (stop with Ctrl-C)
+
+    import chromadb                                        # pip install chromadb-client
+    client = chromadb.HttpClient({port})
+    notes = client.get_or_create_collection(\"notes\")
+    notes.add(ids=[\"a\", \"b\"], embeddings=[[1, 0], [0, 1]], documents=[\"a red opal\", \"a blue one\"])
+    print(notes.query(query_embeddings=[[1, 0.1]], n_results=1, where_document={{\"$contains\": \"opal\"}}))
+
+data   {data}{fate}
+store  {store} (bucket {bucket})   catalog  {catalog}
+parts  {pids}",
+        url = stack.gateway_url(),
+        data = stack.data().display(),
+        fate = if ephemeral { " (removed at the end)" } else { "" },
+        store = stack.store_url(),
+        bucket = stack::BUCKET,
+        catalog = stack.catalog_url(),
+        pids = pids.join(", "),
+    )
+}
