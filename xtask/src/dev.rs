@@ -86,10 +86,8 @@ fn greeting(stack: &Stack, ephemeral: bool) -> String {
         8000 => String::new(),
         port => format!("port={port}"),
     };
-    let pids: Vec<String> = Part::ALL
-        .into_iter()
-        .filter_map(|part| Some(format!("{} {}", part.name(), stack.pid(part)?)))
-        .collect();
+    let pids: Vec<String> =
+        Part::ALL.into_iter().filter_map(|part| Some(format!("{} {}", part.name(), stack.pid(part)?))).collect();
     format!(
         "
 Opal is running at {url}  (stop with Ctrl-C)

@@ -23,7 +23,8 @@ impl Place {
     /// Finds the directories from cargo and the environment.
     pub(crate) fn find() -> Result<Self> {
         // Cargo sets the variable when it runs us; the compiled-in path serves a binary that is run by itself.
-        let manifest = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
         let root = manifest.parent().context("xtask lies in the repository")?.to_owned();
         Ok(Self { target: target(&root)?, cache: cache()?, root })
     }

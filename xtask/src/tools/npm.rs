@@ -27,7 +27,11 @@ pub(super) fn install_with_scripts(dir: &Path, package: &str) -> Result<()> {
 
 fn npm(dir: &Path, package: &str) -> Command {
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-fund", "--no-audit", "--no-update-notifier", "--loglevel=error", "--prefix"]).arg(dir).arg(package);
+    npm.args(["install", "--no-fund", "--no-audit", "--no-update-notifier", "--loglevel=error", "--prefix"])
+        .arg(dir)
+        .arg(package);
+    // What npm counts is no result of ours.
+    npm.stdout(std::io::stderr());
     // npm reads a package.json of the current directory too.
     npm.current_dir(dir);
     npm

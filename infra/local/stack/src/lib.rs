@@ -35,8 +35,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 pub use net::is_free;
-pub use programs::{Clients, Programs, env};
 use process::{Process, StartError};
+pub use programs::{Clients, Programs, env};
 pub use workerd::COMPATIBILITY_DATE;
 
 /// Bucket that devstore serves and the Workers use.
@@ -352,7 +352,8 @@ fn lock_data(config: &Config) -> Result<File> {
 
 /// devstore says that it listens by one JSON line: `{"listen": …, "admin": …}`.
 fn is_ready_line(line: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line["listen"].is_string() && line["admin"].is_string())
+    serde_json::from_str::<serde_json::Value>(line)
+        .is_ok_and(|line| line["listen"].is_string() && line["admin"].is_string())
 }
 
 fn address(port: u16) -> String {

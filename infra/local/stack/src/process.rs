@@ -60,15 +60,17 @@ impl Process {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.exit_status() {
-                let error = anyhow!("{} ended while starting ({status}); its log ends:\n{}", self.name, self.log_tail());
-                let taken = self.log_text().contains("ddress already in use");
+                let error =
+                    anyhow!("{} ended while starting ({status}); its log ends:\n{}", self.name, self.log_tail());
+                let taken = self.log_text().to_lowercase().contains("address already in use");
                 return Err(if taken { StartError::PortTaken(error) } else { StartError::Other(error) });
             }
             if healthy(&self.log_text()) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let error = anyhow!("{} is not healthy after {within:?}; its log ends:\n{}", self.name, self.log_tail());
+                let error =
+                    anyhow!("{} is not healthy after {within:?}; its log ends:\n{}", self.name, self.log_tail());
                 let _ = self.kill();
                 return Err(StartError::Other(error));
             }

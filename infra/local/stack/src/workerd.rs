@@ -51,7 +51,9 @@ fn gateway_bindings(config: &Config, ports: &Ports) -> Vec<String> {
     }
     bindings.push(text("ALLOW_RESET", if config.allow_reset { "true" } else { "false" }));
     bindings.push(text("EXECUTORS", &config.executors.to_string()));
-    bindings.extend((0..config.executors).map(|i| format!("(name = \"EXECUTOR_{i}\", service = {})", quoted(&executor(i)))));
+    bindings.extend(
+        (0..config.executors).map(|i| format!("(name = \"EXECUTOR_{i}\", service = {})", quoted(&executor(i)))),
+    );
     bindings.extend(config.gateway_vars.iter().map(|(name, value)| text(name, value)));
     bindings
 }
@@ -131,7 +133,9 @@ fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
-            c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String cannot fail"),
+            c if c.is_ascii_control() => {
+                write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String cannot fail")
+            }
             c => out.push(c),
         }
     }
@@ -154,7 +158,13 @@ mod tests {
     #[test]
     fn every_executor_is_served_and_bound_and_the_entry_point_comes_first() {
         let workers = std::env::temp_dir().join(format!("opal-workers-{}", std::process::id()));
-        for file in ["gateway/index.js", "gateway/worker.mjs", "gateway/snippets/a/b.js", "gateway/stamp", "executor/worker.mjs"] {
+        for file in [
+            "gateway/index.js",
+            "gateway/worker.mjs",
+            "gateway/snippets/a/b.js",
+            "gateway/stamp",
+            "executor/worker.mjs",
+        ] {
             fs::create_dir_all(workers.join(file).parent().unwrap()).unwrap();
             fs::write(workers.join(file), "").unwrap();
         }
