@@ -1,7 +1,34 @@
 //! Reads as values: what the gateway asks an executor ([`plan`]), and how it is answered over rows in memory:
-//! [`eval`] filters, [`kernel`] measures, [`top_k`] ranks, [`overlay`] lays the log over what is stored.
+//! [`eval`] filters, [`kernel`] measures, [`top_k`] ranks, [`overlay`] keeps what the log says.
 //!
 //! It knows `model` only: no async, no clock, no randomness, no store.
+//!
+//! ```
+//! use model::{CollectionId, Lsn, Operation, OperationKind, Space};
+//! use query::{Include, Overlay, Read, Source};
+//! # fn main() -> Result<(), query::PlanError> {
+//! let add = |id: &str, embedding: Vec<f32>| Operation {
+//!     kind: OperationKind::Add,
+//!     embedding: Some(embedding),
+//!     ..Operation::delete(id.into())
+//! };
+//! let mut records = Overlay::default();
+//! records.apply([add("a", vec![0.0, 0.0]), add("b", vec![3.0, 4.0])])?;
+//!
+//! let collection = CollectionId::from_u128(7);
+//! let source = Source { collection, watermark: Lsn::ZERO, dimension: Some(2), space: Space::L2 };
+//! let nearest = Read::Query {
+//!     vectors: vec![vec![3.0, 3.0]],
+//!     n_results: 1,
+//!     ids: None,
+//!     filter: None,
+//!     include: Include::default(),
+//! };
+//! let (hits, _) = records.answer(&source, &nearest)?;
+//! assert_eq!((hits[0][0].id.as_str(), hits[0][0].distance), ("b", Some(1.0)));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod eval;
 pub mod kernel;
@@ -9,7 +36,10 @@ pub mod overlay;
 pub mod plan;
 pub mod top_k;
 
-pub use eval::{CompiledFilter, FilterError, Fields};
+#[cfg(test)]
+mod testing;
+
+pub use eval::{CompiledFilter, Fields, FilterError};
 pub use overlay::Overlay;
 pub use plan::{Answer, Hit, Include, PlanError, QueryPlan, Read, Source};
 pub use top_k::TopK;

@@ -1,7 +1,7 @@
 //! What the gateway asks and an executor answers. JSON between the two Workers; both are deployed from one tree,
 //! executors first, so a field may be added with a default and never changes its meaning.
 
-use model::{CollectionId, Filter, Lsn, Metadata, Nonce, Space};
+use model::{CollectionId, Filter, LogEnd, Lsn, Metadata, Space};
 use serde::{Deserialize, Serialize};
 
 /// A read of one collection.
@@ -83,13 +83,11 @@ pub struct Include {
     pub metadatas: bool,
 }
 
-/// The answer to a plan, exact as of fragment `next_lsn` − 1.
+/// The answer to a plan, exact as of the end of the log that it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// First LSN that the answer does not know: it was seen absent after the read began.
-    pub next_lsn: Lsn,
-    /// Nonce of the fragment before it ([`Nonce::GENESIS`] if there is none).
-    pub last_nonce: Nonce,
+    /// Up to where the log was read: `end.next` was seen absent after the read began.
+    pub end: LogEnd,
     /// One list for each vector of a query; one list for get and match; none for count.
     pub hits: Vec<Vec<Hit>>,
     /// The number of records, for count; of ids matched, for match.
@@ -185,3 +183,6 @@ mod vectors {
         texts.iter().map(|text| base64_f32::decode(text).ok_or_else(|| D::Error::custom("invalid vector"))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

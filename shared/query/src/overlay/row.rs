@@ -1,0 +1,93 @@
+//! What a record holds besides its vector, in as little memory as is simple.
+
+use crate::eval::Fields;
+use model::metadata::apply_patch;
+use model::{Metadata, MetadataPatch, MetadataValue};
+use std::sync::Arc;
+
+/// What an allocator spends on one allocation, about, in bytes.
+const ALLOCATION_BYTES: usize = 8;
+
+/// A living record without its vector.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Shared with the index of ids.
+    pub(super) id: Arc<str>,
+    /// [`crate::kernel::norm`] of its vector.
+    pub(super) norm: f32,
+    pub(super) document: Option<Box<str>>,
+    pub(super) uri: Option<Box<str>>,
+    pub(super) attributes: Attributes,
+}
+
+impl Row {
+    /// Estimate of the memory it holds besides itself, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let id_bytes = self.id.len() + 2 * size_of::<usize>() + ALLOCATION_BYTES;
+        let texts = [&self.document, &self.uri].into_iter().flatten();
+        id_bytes + texts.map(|text| text.len() + ALLOCATION_BYTES).sum::<usize>() + self.attributes.heap_bytes()
+    }
+}
+
+impl Fields for Row {
+    fn metadata(&self, key: &str) -> Option<&MetadataValue> {
+        self.attributes.get(key)
+    }
+
+    fn document(&self) -> Option<&str> {
+        self.document.as_deref()
+    }
+
+    fn uri(&self) -> Option<&str> {
+        self.uri.as_deref()
+    }
+}
+
+/// Metadata as a sorted array: a B-tree node has room for eleven entries, and few records use it.
+#[derive(Debug, Default)]
+pub(super) struct Attributes(Box<[(Box<str>, MetadataValue)]>);
+
+impl Attributes {
+    fn get(&self, key: &str) -> Option<&MetadataValue> {
+        let at = self.0.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Sets and removes keys.
+    pub(super) fn patch(&mut self, patch: MetadataPatch) {
+        let old = std::mem::take(self).0.into_iter();
+        let mut metadata: Metadata = old.map(|(key, value)| (key.into_string(), value)).collect();
+        apply_patch(&mut metadata, patch);
+        // A map yields its keys in order, which is what `get` searches by.
+        self.0 = metadata.into_iter().map(|(key, value)| (key.into_boxed_str(), value)).collect();
+    }
+
+    /// A copy; `None` if there is nothing.
+    pub(super) fn to_metadata(&self) -> Option<Metadata> {
+        let entries = self.0.iter().map(|(key, value)| (key.to_string(), value.clone()));
+        (!self.0.is_empty()).then(|| entries.collect())
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let entry_bytes = |(key, value): &(Box<str>, MetadataValue)| {
+            size_of::<(Box<str>, MetadataValue)>() + key.len() + ALLOCATION_BYTES + value_heap_bytes(value)
+        };
+        self.0.iter().map(entry_bytes).sum()
+    }
+}
+
+fn value_heap_bytes(value: &MetadataValue) -> usize {
+    let text = |text: &String| text.len() + ALLOCATION_BYTES;
+    let texts = |texts: &Vec<String>| texts.iter().map(|t| size_of::<String>() + text(t)).sum();
+    match value {
+        MetadataValue::Bool(_) | MetadataValue::Int(_) | MetadataValue::Float(_) => 0,
+        MetadataValue::Str(value) => text(value),
+        MetadataValue::Bools(values) => values.len(),
+        MetadataValue::Ints(values) => size_of_val(&values[..]),
+        MetadataValue::Floats(values) => size_of_val(&values[..]),
+        MetadataValue::Strs(values) => texts(values),
+        MetadataValue::Sparse(vector) => {
+            size_of_val(&vector.indices[..]) + size_of_val(&vector.values[..]) + vector.tokens.as_ref().map_or(0, texts)
+        }
+    }
+}
