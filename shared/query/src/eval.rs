@@ -109,7 +109,8 @@ fn has_text(text: &str) -> Node {
 }
 
 fn has_match(pattern: &str) -> Result<Node, FilterError> {
-    let regex = RegexBuilder::new(pattern).size_limit(limits::REGEX_BYTES_MAX).build();
+    let regex =
+        RegexBuilder::new(pattern).size_limit(limits::REGEX_BYTES_MAX).dfa_size_limit(limits::REGEX_BYTES_MAX).build();
     regex.map(Node::HasMatch).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => FilterError::TooLarge,
         error => FilterError::Syntax(error.to_string()),

@@ -45,7 +45,8 @@ impl Overlay {
         // A hash table keeps an eighth of its slots free and a byte of hash for each.
         let slot_bytes = (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
         let rows_bytes = self.rows.capacity() * size_of::<Option<Row>>();
-        self.payload_bytes + rows_bytes + self.by_id.capacity() * slot_bytes + self.vectors.bytes()
+        let index_bytes = self.by_id.capacity() * slot_bytes;
+        size_of::<Self>() + self.payload_bytes + rows_bytes + index_bytes + self.vectors.bytes()
     }
 
     /// Applies operations, in the order of the log.
