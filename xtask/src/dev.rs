@@ -7,6 +7,7 @@ use std::{env, fs, thread};
 use anyhow::{Context, Result, bail};
 use stack::{Config, Part, Stack};
 
+use crate::dev_vars::DevVars;
 use crate::place::Place;
 use crate::{build, sh, test};
 
@@ -30,6 +31,9 @@ pub(crate) struct Arguments {
     /// Number of query executors
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     executors: u16,
+    /// Also write the `.dev.vars` by which `wrangler dev` uses this store and catalog
+    #[arg(long)]
+    dev_vars: bool,
 }
 
 /// Runs until a signal comes or a part ends.
@@ -42,7 +46,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
 
     eprintln!("== starting devstore, sqld and workerd");
     let data = config.data.clone();
-    let outcome = Stack::start(config).and_then(|stack| serve(stack, arguments.ephemeral));
+    let outcome = Stack::start(config).and_then(|stack| serve(place, stack, arguments));
     if arguments.ephemeral {
         fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
     }
@@ -68,8 +72,10 @@ fn data(place: &Place, arguments: &Arguments) -> Result<PathBuf> {
     }
 }
 
-fn serve(mut stack: Stack, ephemeral: bool) -> Result<()> {
-    println!("{}", greeting(&stack, ephemeral));
+fn serve(place: &Place, mut stack: Stack, arguments: &Arguments) -> Result<()> {
+    let write = || DevVars::write(place, &stack, arguments.allow_reset);
+    let _dev_vars = arguments.dev_vars.then(write).transpose()?;
+    println!("{}", greeting(&stack, arguments.ephemeral));
     while !sh::stopped() {
         if let Some(exited) = stack.exited() {
             bail!("{} ended ({}); its log ends:\n{}", exited.part.name(), exited.status, exited.log_tail);

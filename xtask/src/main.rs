@@ -10,6 +10,7 @@
 mod build;
 mod ci;
 mod dev;
+mod dev_vars;
 mod place;
 mod sh;
 mod size;

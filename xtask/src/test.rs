@@ -8,7 +8,7 @@ use crate::{build, sh, tools};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Passed on to `cargo test --workspace`
+    /// Passed on to `cargo test`, as in `cargo xtask test -p wal -- claim`; without any, everything is tested
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo: Vec<String>,
 }
@@ -16,10 +16,22 @@ pub(crate) struct Arguments {
 pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     let programs = programs(place, &build::ALL)?;
     let clients = Clients { python: tools::python(place)?, node_modules: tools::chroma_js(place)? };
-    let mut test = place::cargo();
-    test.args(["test", "--workspace"]).args(&arguments.cargo).current_dir(&place.root);
-    test.envs(programs.to_env()).envs(clients.to_env());
-    sh::step("cargo test --workspace", &mut test)
+    let test = |arguments: &[String]| {
+        let mut test = place::cargo();
+        test.arg("test").args(arguments).current_dir(&place.root);
+        test.envs(programs.to_env()).envs(clients.to_env());
+        sh::step(&format!("cargo test {}", arguments.join(" ")), &mut test)
+    };
+    if !arguments.cargo.is_empty() {
+        return test(&arguments.cargo);
+    }
+    // This crate is compiled in its own profile already; in the dev profile it would be compiled once more, slowly.
+    test(&words("--profile xtask --package xtask"))?;
+    test(&words("--workspace --exclude xtask"))
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
 }
 
 /// Obtains and builds what a stack runs.
@@ -28,7 +40,7 @@ pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Progr
     let toolchain = tools::wasm::toolchain(place)?;
     build::workers(place, &toolchain, workers)?;
     let mut devstore = place::cargo();
-    devstore.args(["build", "--quiet", "--package", "devstore", "--bin", "devstore"]).current_dir(&place.root);
-    sh::step("compiling devstore", &mut devstore)?;
+    devstore.args(["build", "--package", "devstore", "--bin", "devstore"]);
+    sh::step("compiling devstore", devstore.current_dir(&place.root))?;
     Ok(Programs { workerd, sqld, devstore: place.devstore(), workers: place.workers() })
 }
