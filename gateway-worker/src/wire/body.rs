@@ -1,0 +1,105 @@
+//! Request bodies and query strings: bytes to typed values, or the status that says why not.
+
+use super::ApiError;
+use catalog::Page;
+use model::limits;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use std::str::FromStr;
+
+#[cfg(test)]
+mod tests;
+
+/// 413 if a body of `bytes` bytes, sent to `path`, is too large. Ask before reading it, by its declared length, and
+/// again afterwards.
+pub fn check_size(bytes: usize, path: &str) -> Result<(), ApiError> {
+    if bytes <= limits::BODY_BYTES_MAX { Ok(()) } else { Err(ApiError::too_large(path)) }
+}
+
+/// Reads a JSON body.
+///
+/// Errors: 415 for a content type that is not JSON (none at all is taken for JSON), 400 for what is not JSON (nesting
+/// beyond the parser's 128 included), 422 for JSON of another shape than `T`. Messages name the place in the body.
+pub fn parse<T: DeserializeOwned>(content_type: Option<&str>, body: &[u8]) -> Result<T, ApiError> {
+    if !content_type.is_none_or(is_json) {
+        return Err(ApiError::unsupported_media());
+    }
+    serde_json::from_slice(body).map_err(|error| refusal::<T>(body, error))
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Only a body that was refused is read again, to find where: good ones do not pay for the search.
+fn refusal<T: DeserializeOwned>(body: &[u8], error: serde_json::Error) -> ApiError {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let message = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(located) => located.to_string(),
+        Ok(_) => error.to_string(), // whole, but something follows it
+    };
+    match error.classify() {
+        Category::Data => {
+            ApiError::unprocessable(format!("Failed to deserialize the JSON body into the target type: {message}"))
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            ApiError::invalid_argument(format!("Failed to parse the request body as JSON: {message}"))
+        }
+    }
+}
+
+/// `limit` and `offset` of a listing.
+///
+/// - `query`: what follows the `?`, undecoded; other parameters are ignored.
+///
+/// Errors: 400 if one is given twice or is not a number of 32 bits.
+pub fn page(query: Option<&str>) -> Result<Page, ApiError> {
+    let (limit, offset) = (parameter::<u32>(query, "limit")?, parameter::<u32>(query, "offset")?);
+    Ok(Page { limit: limit.map(u64::from), offset: offset.map_or(0, u64::from) })
+}
+
+/// How much of what was written a read must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadLevel {
+    /// Everything acknowledged before the read began.
+    #[default]
+    IndexAndWal,
+    /// Only what is compacted.
+    IndexOnly,
+    /// What is compacted and a bounded part of the log.
+    IndexAndBoundedWal,
+}
+
+impl FromStr for ReadLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "index_and_wal" => Ok(ReadLevel::IndexAndWal),
+            "index_only" => Ok(ReadLevel::IndexOnly),
+            "index_and_bounded_wal" => Ok(ReadLevel::IndexAndBoundedWal),
+            _ => Err(format!(
+                "unknown variant `{text}`, expected one of `index_and_wal`, `index_only`, `index_and_bounded_wal`"
+            )),
+        }
+    }
+}
+
+/// `read_level` of a count; 400 if it is none.
+pub fn read_level(query: Option<&str>) -> Result<ReadLevel, ApiError> {
+    Ok(parameter(query, "read_level")?.unwrap_or_default())
+}
+
+fn parameter<T: FromStr>(query: Option<&str>, name: &str) -> Result<Option<T>, ApiError>
+where
+    T::Err: std::fmt::Display,
+{
+    let refuse = |why: String| ApiError::invalid_argument(format!("Failed to deserialize query string: {why}"));
+    let mut values = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(key, _)| key == name);
+    let Some((_, value)) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(refuse(format!("duplicate field `{name}`")));
+    }
+    value.parse().map(Some).map_err(|error| refuse(format!("{name}: {error}")))
+}
