@@ -100,9 +100,9 @@ fn checksum_type(kind: Option<ChecksumKind>) -> Option<ChecksumType> {
 /// A reply that describes an object. Checksums are shown on request, and only beside the whole body: a client would
 /// hold a part of it to them.
 macro_rules! described {
-    ($reply:ident { $($fields:tt)* }, $description:expr, $modified:expr, $shows_checksums:expr) => {{
+    ($reply:ident { $($field:ident $(: $value:expr)?),* $(,)? }, $description:expr, $modified:expr, $shows:expr) => {{
         let Description { etag, checksums, checksum_kind, attributes, .. } = $description;
-        let shown = if $shows_checksums { (checksums, checksum_kind) } else { Default::default() };
+        let shown = if $shows { (checksums, checksum_kind) } else { Default::default() };
         with_checksums!($reply {
             checksum_type: checksum_type(shown.1),
             e_tag: Some(strong(&etag)),
@@ -114,7 +114,7 @@ macro_rules! described {
             content_disposition: attributes.content_disposition,
             cache_control: attributes.cache_control,
             metadata: Some(attributes.user.into_iter().collect()),
-            $($fields)*
+            $($field $(: $value)?,)*
         }, shown.0)
     }};
 }

@@ -29,7 +29,7 @@ macro_rules! checksums_of {
 
 /// A message of S3 with its checksum fields taken from [`Checksums`], other fields as given, the rest absent.
 macro_rules! with_checksums {
-    ($message:ident { $($fields:tt)* }, $checksums:expr) => {{
+    ($message:ident { $($field:ident $(: $value:expr)?),* $(,)? }, $checksums:expr) => {{
         let mut checksums: $crate::digest::Checksums = $checksums;
         $message {
             checksum_crc32: checksums.remove(&$crate::digest::Algorithm::Crc32),
@@ -37,7 +37,7 @@ macro_rules! with_checksums {
             checksum_crc64nvme: checksums.remove(&$crate::digest::Algorithm::Crc64nvme),
             checksum_sha1: checksums.remove(&$crate::digest::Algorithm::Sha1),
             checksum_sha256: checksums.remove(&$crate::digest::Algorithm::Sha256),
-            $($fields)*
+            $($field $(: $value)?,)*
             ..Default::default()
         }
     }};
