@@ -51,7 +51,12 @@ pub trait Catalog {
     /// re-validates a row: it is never answered from a replica or a cache.
     async fn get_collection_by_id(&self, id: CollectionId) -> Result<CollectionRow, CatalogError>;
     /// In the order of creation; an unknown database has none.
-    async fn list_collections(&self, tenant: &str, database: &str, page: Page) -> Result<Vec<CollectionRow>, CatalogError>;
+    async fn list_collections(
+        &self,
+        tenant: &str,
+        database: &str,
+        page: Page,
+    ) -> Result<Vec<CollectionRow>, CatalogError>;
     /// How many `list_collections` would give without a page.
     async fn count_collections(&self, tenant: &str, database: &str) -> Result<u64, CatalogError>;
     /// Changes what `change` names. `NotFound` if there is no such living collection, `AlreadyExists` if another one
@@ -64,7 +69,8 @@ pub trait Catalog {
     /// have set). `NotFound` if there is no such living collection.
     async fn set_dimension(&self, id: CollectionId, dimension: u32) -> Result<CollectionRow, CatalogError>;
     /// Adds to `schema.keys` each entry of `keys` whose name is not there yet; entries that are there stay.
-    async fn add_schema_keys(&self, id: CollectionId, keys: serde_json::Map<String, Value>) -> Result<(), CatalogError>;
+    async fn add_schema_keys(&self, id: CollectionId, keys: serde_json::Map<String, Value>)
+    -> Result<(), CatalogError>;
     /// Raises the gc floor to `floor` if it is below, and never lowers it. `NotFound` as above.
     async fn raise_gc_floor(&self, id: CollectionId, floor: Lsn) -> Result<(), CatalogError>;
 

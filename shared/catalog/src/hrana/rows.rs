@@ -1,0 +1,226 @@
+//! Values and columns: how the catalog's rows become SQL values and back. Pure.
+
+use crate::{CatalogError, DatabaseRow};
+use libsql_hrana::proto::{Row, Stmt, Value as Sql};
+use model::{CollectionRow, Lsn};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// A collection's columns, in the order in which [`collection`] reads them.
+pub(super) const COLLECTION: &str = "id, name, tenant, database, metadata, configuration, schema, schema_keys, \
+     dimension, generation, watermark, gc_floor";
+/// A database's columns, in the order in which [`database`] reads them.
+pub(super) const DATABASE: &str = "id, name, tenant";
+
+/// A statement with its arguments `?1`, `?2`, ….
+pub(super) fn statement(sql: impl Into<String>, args: impl IntoIterator<Item = Sql>) -> Stmt {
+    let mut stmt = Stmt::new(sql, true);
+    stmt.args.extend(args);
+    stmt
+}
+
+pub(super) fn text(text: impl AsRef<str>) -> Sql {
+    Sql::Text { value: text.as_ref().into() }
+}
+
+/// An integer of the database, whose integers end at `i64::MAX`.
+pub(super) fn integer(number: u64) -> Result<Sql, CatalogError> {
+    let value = i64::try_from(number).map_err(|_| CatalogError::Refused(format!("{number} is beyond 63 bits")))?;
+    Ok(Sql::Integer { value })
+}
+
+/// A limit or offset: what is beyond the database's integers is beyond its rows as well.
+pub(super) fn bound(number: u64) -> Sql {
+    Sql::Integer { value: i64::try_from(number).unwrap_or(i64::MAX) }
+}
+
+pub(super) fn json(value: &impl Serialize) -> Sql {
+    text(serde_json::to_string(value).expect("the catalog's values have string keys only, so they are JSON"))
+}
+
+pub(super) fn or_null(value: Option<Sql>) -> Sql {
+    value.unwrap_or(Sql::Null)
+}
+
+pub(super) fn uuid(bits: u128) -> Sql {
+    text(uuid::Uuid::from_u128(bits).hyphenated().to_string())
+}
+
+/// The columns `schema` and `schema_keys` of `schema`.
+pub(super) fn schema_columns(mut schema: Value) -> (Sql, Sql) {
+    let keys = schema.as_object_mut().and_then(|members| match members.remove("keys") {
+        Some(Value::Object(keys)) => Some(wrapped(keys)),
+        Some(other) => {
+            members.insert("keys".to_owned(), other);
+            None
+        }
+        None => None,
+    });
+    (json(&schema), or_null(keys))
+}
+
+/// Schema keys as the column `schema_keys` holds them: each entry in an array of one, under the key's [`label`].
+/// `json_patch` merges objects, and drops their nulls, but takes an array as it is.
+pub(super) fn wrapped(keys: Map<String, Value>) -> Sql {
+    json(&keys.into_iter().map(|(key, entry)| (label(&key), Value::Array(vec![entry]))).collect::<Map<String, Value>>())
+}
+
+/// The key without any character that JSON escapes: `%` and two digits instead. SQLite takes labels without escapes
+/// for different if they differ, but compares those with escapes only up to a NUL.
+fn label(key: &str) -> String {
+    let mut label = String::with_capacity(key.len());
+    for char in key.chars() {
+        match char {
+            '\0'..='\u{1f}' | '"' | '\\' | '%' => label.push_str(&format!("%{:02x}", u32::from(char))),
+            _ => label.push(char),
+        }
+    }
+    label
+}
+
+/// The inverse of [`label`]; `None` if no key has this label.
+fn key(label: &str) -> Option<String> {
+    let mut parts = label.split('%');
+    let mut key = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        key.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+        key.push_str(rest);
+    }
+    Some(key)
+}
+
+/// The inverse of [`schema_columns`]; `None` if they are not what that gives.
+fn schema(mut schema: Value, keys: Option<Map<String, Value>>) -> Option<Value> {
+    if let (Some(members), Some(keys)) = (schema.as_object_mut(), keys) {
+        let unwrapped: Option<Map<String, Value>> = keys.into_iter().map(unwrapped).collect();
+        members.insert("keys".to_owned(), Value::Object(unwrapped?));
+    }
+    Some(schema)
+}
+
+fn unwrapped((label, entry): (String, Value)) -> Option<(String, Value)> {
+    let Value::Array(entries) = entry else { return None };
+    Some((key(&label)?, entries.into_iter().next()?))
+}
+
+/// The collection in a row of the columns [`COLLECTION`].
+pub(super) fn collection(row: Row) -> Result<CollectionRow, CatalogError> {
+    collection_columns(&mut Columns::of(row))
+}
+
+/// The collection in a row of the columns [`COLLECTION`] and a truth value.
+pub(super) fn collection_and_flag(row: Row) -> Result<(CollectionRow, bool), CatalogError> {
+    let mut columns = Columns::of(row);
+    let collection = collection_columns(&mut columns)?;
+    Ok((collection, columns.integer::<i64>()? != 0))
+}
+
+fn collection_columns(columns: &mut Columns) -> Result<CollectionRow, CatalogError> {
+    Ok(CollectionRow {
+        id: columns.parsed(model::CollectionId::parse)?,
+        name: columns.text()?,
+        tenant: columns.text()?,
+        database: columns.text()?,
+        metadata: columns.optional_json()?,
+        configuration: columns.json()?,
+        schema: schema(columns.json()?, columns.optional_json()?).ok_or_else(|| columns.nonsense())?,
+        dimension: columns.optional_integer()?,
+        generation: columns.integer()?,
+        watermark: Lsn(columns.integer()?),
+        gc_floor: Lsn(columns.integer()?),
+    })
+}
+
+/// The database in a row of the columns [`DATABASE`].
+pub(super) fn database(row: Row) -> Result<DatabaseRow, CatalogError> {
+    let mut columns = Columns::of(row);
+    Ok(DatabaseRow {
+        id: columns.parsed(|text| uuid::Uuid::try_parse(text).ok())?.as_u128(),
+        name: columns.text()?,
+        tenant: columns.text()?,
+    })
+}
+
+/// The only integer of a row of one column.
+pub(super) fn lone_integer<T: TryFrom<i64>>(row: Row) -> Result<T, CatalogError> {
+    Columns::of(row).integer()
+}
+
+/// The columns of a row that were not read yet.
+struct Columns {
+    values: std::vec::IntoIter<Sql>,
+    column_idx: usize,
+}
+
+impl Columns {
+    fn of(row: Row) -> Self {
+        Columns { values: row.values.into_iter(), column_idx: 0 }
+    }
+
+    fn next(&mut self) -> Sql {
+        self.column_idx += 1;
+        self.values.next().unwrap_or_default()
+    }
+
+    /// The column just read makes no sense; its content is a user's and not for a log.
+    fn nonsense(&self) -> CatalogError {
+        CatalogError::Refused(format!("column {} of a row does not read", self.column_idx))
+    }
+
+    fn optional_text(&mut self) -> Result<Option<String>, CatalogError> {
+        match self.next() {
+            Sql::Text { value } => Ok(Some(value.as_ref().to_owned())),
+            Sql::Null => Ok(None),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    fn text(&mut self) -> Result<String, CatalogError> {
+        self.optional_text()?.ok_or_else(|| self.nonsense())
+    }
+
+    fn parsed<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, CatalogError> {
+        let text = self.text()?;
+        parse(&text).ok_or_else(|| self.nonsense())
+    }
+
+    fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CatalogError> {
+        let text = self.optional_text()?;
+        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| self.nonsense())
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> Result<T, CatalogError> {
+        self.optional_json()?.ok_or_else(|| self.nonsense())
+    }
+
+    fn optional_integer<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, CatalogError> {
+        match self.next() {
+            Sql::Integer { value } => T::try_from(value).map(Some).map_err(|_| self.nonsense()),
+            Sql::Null => Ok(None),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    fn integer<T: TryFrom<i64>>(&mut self) -> Result<T, CatalogError> {
+        self.optional_integer()?.ok_or_else(|| self.nonsense())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn labels_need_no_escapes_and_read_back() {
+        for text in ["", "plain", "100%", "%00", "\0", "a\"b\\c\u{1f}\u{7f}\u{80}\u{2028}雪\u{1F98A}", "%%25\n%"] {
+            let label = label(text);
+            assert_eq!(json!(label).to_string(), format!("\"{label}\""));
+            assert_eq!(key(&label).as_deref(), Some(text));
+        }
+        for label in ["%", "%0", "%zz", "a%雪"] {
+            assert_eq!(key(label), None, "{label}");
+        }
+    }
+}
