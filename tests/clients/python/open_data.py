@@ -1,0 +1,68 @@
+"""open_data.py FOLDER COLLECTION: reads the log's fragments in FOLDER by pyarrow alone, replays them, and compares with
+answer.json, what the API answered to a get of everything."""
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow
+
+
+def apply(records, row):
+    """One operation, by the rules of Chroma."""
+    kind, id = row["op"], row["id"]
+    if kind == "delete":
+        records.pop(id, None)
+    elif kind == "add" and id in records or kind == "update" and id not in records:
+        pass
+    else:
+        record = records.setdefault(id, {"embedding": None, "document": None, "uri": None, "metadata": {}})
+        for part in ["embedding", "document", "uri"]:
+            if row.get(part) is not None:
+                record[part] = row[part]
+        for key, value in json.loads(row["metadata"] or "{}").items():
+            if value is None:
+                record["metadata"].pop(key, None)
+            else:
+                record["metadata"][key] = value
+
+
+def read(file, lsn, collection):
+    """The rows of a fragment, whose header says what it should."""
+    with pyarrow.ipc.open_stream(pyarrow.OSFile(str(file))) as stream:
+        table = stream.read_all()
+    header = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert header["opal.collection"] == collection, header
+    assert header["opal.lsn"] == str(lsn), header
+    assert header["opal.count"] == str(table.num_rows), header
+    texts = {name: table.schema.field(name).type for name in ["op", "id", "document", "uri", "metadata"]}
+    assert set(texts.values()) == {pyarrow.string()}, texts
+    if "embedding" in table.schema.names:
+        assert table.schema.field("embedding").type.equals(pyarrow.list_(pyarrow.field("item", pyarrow.float32(), False), 3))
+    return table.to_pylist(), header
+
+
+def main(folder, collection):
+    records, last_nonce = {}, "0" * 32
+    files = sorted(file for file in folder.iterdir() if file.name != "answer.json")
+    for lsn, file in enumerate(files):
+        rows, header = read(file, lsn, collection)
+        assert header["opal.previous_nonce"] == last_nonce, header
+        last_nonce = header["opal.nonce"]
+        for row in rows:
+            apply(records, row)
+
+    answer = json.loads((folder / "answer.json").read_text())
+    as_f32 = lambda vector: pyarrow.array(vector, pyarrow.float32()).to_pylist()
+    parts = zip(*(answer[part] for part in ["ids", "embeddings", "documents", "uris", "metadatas"]), strict=True)
+    answered = {
+        id: {"embedding": as_f32(embedding), "document": document, "uri": uri, "metadata": metadata or {}}
+        for id, embedding, document, uri, metadata in parts
+    }
+    assert records == answered, f"pyarrow read {records}, the API answered {answered}"
+    assert list(records) == answer["ids"], "the order differs"
+    print(f"{len(files)} fragments, {len(records)} records")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

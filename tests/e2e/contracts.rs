@@ -1,0 +1,56 @@
+//! The contracts of the ports, on the real services: by the native adapters, and by the Workers' inside workerd.
+
+use runtime::NativeRuntime;
+use serde_json::Value;
+
+use crate::harness::{Api, own_stack, own_stack_with};
+
+/// Fails naming every promise that was broken.
+#[track_caller]
+fn all_kept(outcomes: &[(&'static str, Result<(), String>)]) {
+    let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+    assert!(!outcomes.is_empty() && broken.is_empty(), "broken: {broken:#?}");
+}
+
+fn tokio_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn devstore_keeps_the_store_contract() {
+    let stack = own_stack("store-contract");
+    let config = storage::S3Config {
+        endpoint: stack.store_url(),
+        bucket: stack::BUCKET.to_owned(),
+        region: stack::REGION.to_owned(),
+        access_key_id: stack::ACCESS_KEY_ID.to_owned(),
+        secret_access_key: stack::SECRET_ACCESS_KEY.to_owned(),
+        session_token: None,
+    };
+    let runtime = NativeRuntime::new();
+    let store = storage::S3Store::new(config, runtime.clone()).unwrap();
+    all_kept(&tokio_runtime().block_on(storage::contract::run(&store, &runtime, "contract/")));
+}
+
+#[test]
+fn sqld_keeps_the_catalog_contract() {
+    let stack = own_stack("catalog-contract");
+    let runtime = NativeRuntime::new();
+    let config = catalog::HranaConfig { url: stack.catalog_url(), token: None };
+    let catalog = catalog::HranaCatalog::new(config, runtime.clone()).unwrap();
+    all_kept(&tokio_runtime().block_on(catalog::contract::run(&catalog, &runtime)));
+}
+
+#[test]
+fn the_contracts_are_kept_inside_workerd() {
+    let stack = own_stack_with("contract-worker", |config| config.contract_worker = true);
+    let worker = Api::new(stack.contract_url().expect("the stack serves the contract Worker"));
+    for contract in ["/storage", "/catalog", "/kernels"] {
+        let report = worker.get(contract);
+        let outcomes = report.json();
+        let outcomes = outcomes.as_object().unwrap_or_else(|| panic!("{contract}: {report:?}"));
+        let broken: Vec<(&String, &Value)> = outcomes.iter().filter(|(_, outcome)| *outcome != "ok").collect();
+        assert!(broken.is_empty(), "{contract}: {broken:#?}");
+        assert!(report.status == 200 && !outcomes.is_empty(), "{contract}: {report:?}");
+    }
+}

@@ -1,0 +1,67 @@
+//! The bucket seen from outside: signed requests straight to devstore, as any S3 tool would send them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use rusty_s3::{Credentials, S3Action, UrlStyle};
+use serde_json::Value;
+use stack::Stack;
+
+use super::{Api, Reply};
+
+const SIGNED_FOR: Duration = Duration::from_secs(60);
+
+/// The bucket of a stack.
+pub(crate) struct Bucket {
+    bucket: rusty_s3::Bucket,
+    credentials: Credentials,
+    store: Api,
+    admin: Api,
+}
+
+impl Bucket {
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let endpoint = stack.store_url().parse().unwrap();
+        Bucket {
+            bucket: rusty_s3::Bucket::new(endpoint, UrlStyle::Path, stack::BUCKET, stack::REGION).unwrap(),
+            credentials: Credentials::new(stack::ACCESS_KEY_ID, stack::SECRET_ACCESS_KEY),
+            store: Api::new(stack.store_url()),
+            admin: Api::new(stack.store_admin_url()),
+        }
+    }
+
+    /// The object, if there is one.
+    pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
+        let url = self.bucket.get_object(Some(&self.credentials), key).sign(SIGNED_FOR);
+        let reply = self.send("GET", url.as_str(), Bytes::new());
+        (reply.status != 404).then(|| reply.expect(200).body)
+    }
+
+    /// Writes the object, whether there is one or not.
+    pub(crate) fn put(&self, key: &str, body: impl Into<Bytes>) {
+        let url = self.bucket.put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
+        self.send("PUT", url.as_str(), body.into()).expect(200);
+    }
+
+    /// The fragments of a collection's log, in order.
+    pub(crate) fn fragments(&self, collection: &str) -> Vec<Bytes> {
+        (0..).map_while(|lsn| self.get(&fragment_key(collection, lsn))).collect()
+    }
+
+    /// What devstore counted of the requests that a trace caused; null if there were none.
+    pub(crate) fn counts(&self, trace_id: &str) -> Value {
+        let reply = self.admin.get(&format!("/traces/{trace_id}"));
+        if reply.status == 404 { Value::Null } else { reply.expect(200).json() }
+    }
+
+    fn send(&self, method: &str, url: &str, body: Bytes) -> Reply {
+        let path = url.strip_prefix(self.store.url()).expect("signed URLs begin with the endpoint");
+        self.store.send(Request::builder().method(method).uri(path).body(body).unwrap()).unwrap()
+    }
+}
+
+/// Where a fragment lies.
+pub(crate) fn fragment_key(collection: &str, lsn: u64) -> String {
+    format!("{collection}/log/{lsn:016x}")
+}

@@ -1,0 +1,11 @@
+//! Stacks for tests, and ways to talk to them.
+
+mod api;
+mod bucket;
+mod scripts;
+mod stacks;
+
+pub(crate) use api::{Api, Collection, Reply, records, unique_name};
+pub(crate) use bucket::{Bucket, fragment_key};
+pub(crate) use scripts::{node, python};
+pub(crate) use stacks::{own_stack, own_stack_with, shared_stack, shared_url};
