@@ -18,10 +18,12 @@ mod tests;
 /// Errors: 400 "Invalid where clause", 400 "Invalid where document clause".
 pub fn parse(clause: Option<&Value>, document_clause: Option<&Value>) -> Result<Option<Filter>, ApiError> {
     let invalid = |what: &'static str| move || ApiError::invalid_argument(what);
+    // Joining the two takes a level of its own.
+    let depth = if clause.is_some() && document_clause.is_some() { 2 } else { 1 };
     let metadata =
-        clause.map(|clause| metadata_clause(clause, 1).ok_or_else(invalid("Invalid where clause"))).transpose()?;
+        clause.map(|clause| metadata_clause(clause, depth).ok_or_else(invalid("Invalid where clause"))).transpose()?;
     let document = document_clause
-        .map(|clause| self::document_clause(clause, 1).ok_or_else(invalid("Invalid where document clause")))
+        .map(|clause| self::document_clause(clause, depth).ok_or_else(invalid("Invalid where document clause")))
         .transpose()?;
     Ok(match (metadata, document) {
         (Some(metadata), Some(document)) => Some(Filter::And(vec![metadata, document])),

@@ -171,4 +171,7 @@ fn depth_is_bounded() {
     let nested = |depth: usize| (1..depth).fold(json!({"k": 1}), |clause, _| json!({ "$and": [clause] }));
     assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX)), None).is_ok());
     assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX + 1)), None).is_err());
+    let document = json!({"$contains": "x"});
+    assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX - 1)), Some(&document)).is_ok());
+    assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX)), Some(&document)).is_err());
 }
