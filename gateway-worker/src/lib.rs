@@ -1,1 +1,77 @@
-//! Chroma HTTP API v2 in front of log, catalog and executors.
+//! The gateway: Chroma's HTTP API v2 in front of the log, the catalog and the executors.
+//!
+//! It keeps nothing that another component needs: [`memory`] may be lost at any time. In reading order: [`routes`], the
+//! API at a glance; [`wire`], Chroma's JSON <-> values; [`handlers`], check, call, answer; [`reads`] and [`writes`], how a
+//! collection is read and appended to; [`placement`], which executor reads it; `entry`, the Worker around all of it.
+
+#![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
+
+mod handlers;
+pub mod memory;
+pub mod placement;
+mod reads;
+pub mod routes;
+pub mod wire;
+mod writes;
+
+#[cfg(target_arch = "wasm32")]
+mod entry;
+
+use bytes::Bytes;
+use catalog::Catalog;
+use http::{Request, Response};
+use memory::Memory;
+use model::limits;
+use query::{Answer, PlanError, QueryPlan};
+use runtime::{Runtime, within};
+use storage::ObjectStore;
+use wire::ApiError;
+
+/// Whoever runs plans.
+pub trait Executors {
+    /// Answers `plan`, by the executor that has the collection in its cache or, if that one fails, by another.
+    async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError>;
+}
+
+/// What a deployment decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether `POST /api/v2/reset` may remove everything.
+    pub allow_reset: bool,
+    /// Where the bucket is, as text that is safe in an object key: a store is probed once for each.
+    pub store_name: String,
+    /// Takes a line that says what went wrong inside. Never a secret.
+    pub log: fn(&str),
+}
+
+/// A gateway for the length of one request.
+pub struct Gateway<'a, S, C, E, R> {
+    /// The bucket. Puts must not be repeated below this.
+    pub store: S,
+    /// The catalog's primary.
+    pub catalog: C,
+    /// The pool of executors.
+    pub executors: E,
+    /// Clock, randomness and sleep.
+    pub runtime: R,
+    /// What the isolate remembers.
+    pub memory: &'a Memory,
+    /// What the deployment decides.
+    pub settings: Settings,
+}
+
+impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
+    /// Answers `request` within [`limits::REQUEST_DEADLINE_MS`]. `trace_id`: 32 hexadecimal digits that errors carry.
+    pub async fn handle(&self, request: Request<Bytes>, trace_id: &str) -> Response<Bytes> {
+        let answer = within(&self.runtime, limits::REQUEST_DEADLINE_MS, handlers::answer(self, &request)).await;
+        match answer.unwrap_or_else(|| Err(ApiError::indeterminate("the request's deadline passed"))) {
+            Ok(response) => response,
+            Err(error) => {
+                if error.cause.is_some() {
+                    (self.settings.log)(&format!("{trace_id} {} {}: {error}", request.method(), request.uri().path()));
+                }
+                error.into_response(trace_id)
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Ids and numbers that must not be swapped with one another.
 
+use crate::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -139,6 +140,22 @@ impl SetHash {
     pub const fn with(self, element: u128) -> SetHash {
         SetHash(self.0.wrapping_add(element))
     }
+}
+
+/// Where a log ends, as far as somebody has seen: everything before `next` exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// First LSN not seen to exist.
+    pub next: Lsn,
+    /// Nonce of the fragment before it; [`Nonce::GENESIS`] if there is none.
+    pub last_nonce: Nonce,
+    /// Creation time of the fragment before it: times along a log never decrease.
+    pub last_created_at: Timestamp,
+}
+
+impl LogEnd {
+    /// The end of a log in which nothing was written.
+    pub const EMPTY: LogEnd = LogEnd { next: Lsn::ZERO, last_nonce: Nonce::GENESIS, last_created_at: Timestamp(0) };
 }
 
 macro_rules! hex128_text {

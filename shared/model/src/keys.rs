@@ -16,3 +16,8 @@ pub fn log_prefix(collection: CollectionId) -> String {
 pub fn probe(nonce: u128) -> String {
     format!("probe/{nonce:032x}")
 }
+
+/// The marker that the store of this name was probed and honours conditions; `store_name` is letters, digits, `.`, `-`.
+pub fn probe_passed(store_name: &str) -> String {
+    format!("probe/passed/{store_name}")
+}

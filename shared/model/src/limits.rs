@@ -19,8 +19,10 @@ pub const ANSWER_ROW_AGE_MAX_MS: u64 = GC_DELAY_MS / 2;
 
 /// Largest request body, in bytes (Chroma's default).
 pub const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// Deepest nesting of a filter; the JSON parser's own bound is 128.
-pub const FILTER_DEPTH_MAX: usize = 64;
+/// Deepest nesting of a filter. A plan nests two JSON levels for each of the filter's, and the parser stops at 128.
+pub const FILTER_DEPTH_MAX: usize = 48;
+/// Regular expressions in one filter: each may take [`REGEX_BYTES_MAX`].
+pub const FILTER_REGEXES_MAX: usize = 16;
 /// Largest batch the official clients send in one request (Chroma's single-node value, so that clients split alike).
 pub const BATCH_RECORDS_MAX: u64 = 5_461;
 /// Most operations in a fragment: an operation's index has 20 bits.

@@ -133,7 +133,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
         while let Some(element) = seq.next_element::<MetadataValue>()? {
             elements.push(element);
         }
-        homogeneous(elements).ok_or_else(|| de::Error::custom("arrays hold values of one type: bools, numbers or strings"))
+        homogeneous(elements)
+            .ok_or_else(|| de::Error::custom("arrays hold values of one type: bools, numbers or strings"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MetadataValue, A::Error> {
@@ -151,7 +152,9 @@ fn homogeneous(elements: Vec<MetadataValue>) -> Option<MetadataValue> {
     match elements.first() {
         None => Some(MetadataValue::Strs(Vec::new())),
         Some(Bool(_)) => all(&elements, |e| if let Bool(v) = e { Some(*v) } else { None }).map(MetadataValue::Bools),
-        Some(Str(_)) => all(&elements, |e| if let Str(v) = e { Some(v.clone()) } else { None }).map(MetadataValue::Strs),
+        Some(Str(_)) => {
+            all(&elements, |e| if let Str(v) = e { Some(v.clone()) } else { None }).map(MetadataValue::Strs)
+        }
         Some(Int(_) | Float(_)) => match all(&elements, |e| if let Int(v) = e { Some(*v) } else { None }) {
             Some(ints) => Some(MetadataValue::Ints(ints)),
             None => all(&elements, as_float).map(MetadataValue::Floats),

@@ -21,11 +21,15 @@ use std::pin::pin;
 mod native;
 #[cfg(target_arch = "wasm32")]
 mod worker;
+#[cfg(target_arch = "wasm32")]
+mod worker_http;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::NativeRuntime;
 #[cfg(target_arch = "wasm32")]
 pub use worker::WorkerRuntime;
+#[cfg(target_arch = "wasm32")]
+pub use worker_http::{RequestError, http_response, request_body, request_head, worker_response};
 
 /// The present, randomness and sleep.
 pub trait Runtime: Clone {

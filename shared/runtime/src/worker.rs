@@ -1,7 +1,7 @@
 //! The adapter for Workers: JavaScript's clock, crypto and timers, and `fetch`.
 
 use crate::{Http, HttpError, Runtime};
-use ::worker::{AbortController, Delay, Fetch, Headers, Method, RequestInit, RequestRedirect, Response};
+use ::worker::{AbortController, CacheMode, Delay, Fetch, Headers, Method, RequestInit, RequestRedirect, Response};
 use bytes::Bytes;
 use http::HeaderValue;
 use model::Timestamp;
@@ -70,6 +70,11 @@ impl WorkerRuntime {
         let mut init = RequestInit::new();
         init.with_method(Method::from(parts.method.as_str().to_owned())).with_headers(headers);
         init.with_redirect(RequestRedirect::Manual);
+        if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            // What is asked for may change at any moment: the platform's cache must not answer. (Put requests are never
+            // answered by it, and the header that this adds would become a property of the object.)
+            init.with_cache(CacheMode::NoStore);
+        }
         if !body.is_empty() {
             init.with_body(Some(::worker::js_sys::Uint8Array::from(body.as_ref()).into()));
         }

@@ -39,6 +39,23 @@ pub struct S3Config {
     pub session_token: Option<String>,
 }
 
+impl S3Config {
+    /// The bucket that a program's settings name: `S3_ENDPOINT`, `S3_BUCKET`, `S3_REGION`, `S3_ACCESS_KEY_ID`,
+    /// `S3_SECRET_ACCESS_KEY` and, if there is one, `S3_SESSION_TOKEN`. An empty setting is none.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, S3ConfigError> {
+        let optional = |name| lookup(name).filter(|value| !value.is_empty());
+        let required = |name| optional(name).ok_or(S3ConfigError::Missing(name));
+        Ok(S3Config {
+            endpoint: required("S3_ENDPOINT")?,
+            bucket: required("S3_BUCKET")?,
+            region: required("S3_REGION")?,
+            access_key_id: required("S3_ACCESS_KEY_ID")?,
+            secret_access_key: required("S3_SECRET_ACCESS_KEY")?,
+            session_token: optional("S3_SESSION_TOKEN"),
+        })
+    }
+}
+
 /// Without the keys.
 impl fmt::Debug for S3Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,9 +71,9 @@ pub enum S3ConfigError {
     /// The endpoint is not a URL of a host by HTTP or HTTPS.
     #[error("the store's endpoint is not `http(s)://host[:port]`: {0}")]
     Endpoint(String),
-    /// The named setting is empty.
-    #[error("the store's {0} is empty")]
-    Empty(&'static str),
+    /// The named setting is missing or empty.
+    #[error("{0} is not set")]
+    Missing(&'static str),
 }
 
 /// A bucket of S3, R2 or anything that speaks like them.
@@ -79,16 +96,6 @@ impl<R> fmt::Debug for S3Store<R> {
 impl<R> S3Store<R> {
     /// The bucket that `config` names, reached through `runtime`. Nothing is sent yet.
     pub fn new(config: S3Config, runtime: R) -> Result<Self, S3ConfigError> {
-        for (setting, value) in [
-            ("bucket", &config.bucket),
-            ("region", &config.region),
-            ("access key id", &config.access_key_id),
-            ("secret access key", &config.secret_access_key),
-        ] {
-            if value.is_empty() {
-                return Err(S3ConfigError::Empty(setting));
-            }
-        }
         let invalid = |error: &dyn fmt::Display| S3ConfigError::Endpoint(error.to_string());
         let endpoint = config.endpoint.parse().map_err(|error| invalid(&error))?;
         let bucket = Bucket::new(endpoint, UrlStyle::Path, config.bucket, config.region)

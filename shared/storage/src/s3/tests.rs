@@ -295,14 +295,28 @@ async fn no_text_names_keys_or_signed_urls() {
 }
 
 #[test]
-fn a_config_that_names_no_bucket_is_refused() {
-    let with = |change: fn(&mut S3Config)| {
-        let mut config = config();
-        change(&mut config);
-        S3Store::new(config, Scripted::default()).map(|_| ()).unwrap_err()
+fn a_config_is_read_from_settings() {
+    let settings = |without: &'static str| {
+        move |name: &str| match name {
+            name if name == without => Some(String::new()),
+            "S3_ENDPOINT" => Some("http://127.0.0.1:9000".to_owned()),
+            "S3_SESSION_TOKEN" => None,
+            name => Some(name.to_lowercase()),
+        }
     };
-    assert!(matches!(with(|config| config.endpoint = "store.example".to_owned()), S3ConfigError::Endpoint(_)));
-    assert!(matches!(with(|config| config.endpoint = "ftp://store.example".to_owned()), S3ConfigError::Endpoint(_)));
-    assert_eq!(with(|config| config.bucket.clear()), S3ConfigError::Empty("bucket"));
-    assert_eq!(with(|config| config.secret_access_key.clear()), S3ConfigError::Empty("secret access key"));
+    let config = S3Config::from_lookup(settings("")).unwrap();
+    assert_eq!((config.bucket.as_str(), config.region.as_str()), ("s3_bucket", "s3_region"));
+    assert_eq!((config.access_key_id.as_str(), config.session_token), ("s3_access_key_id", None));
+    for name in ["S3_ENDPOINT", "S3_BUCKET", "S3_REGION", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"] {
+        assert_eq!(S3Config::from_lookup(settings(name)).unwrap_err(), S3ConfigError::Missing(name));
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_no_host_is_refused() {
+    for endpoint in ["store.example", "ftp://store.example", "http://"] {
+        let config = S3Config { endpoint: endpoint.to_owned(), ..config() };
+        let refused = S3Store::new(config, Scripted::default());
+        assert!(matches!(refused, Err(S3ConfigError::Endpoint(_))), "{endpoint}: {refused:?}");
+    }
 }

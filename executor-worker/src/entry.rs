@@ -1,0 +1,30 @@
+//! The Worker around the executor: bindings in, one executor a request out. The only file here that names `worker`.
+
+use crate::{Cache, Executor};
+use runtime::{WorkerRuntime, request_body, request_head, worker_response};
+use storage::{Retry, S3Config, S3Store};
+use worker::{Context, Env, Error, Request, Response, Result, console_error, event};
+
+/// Largest plan, in bytes: a user's largest body, its vectors as base64.
+const PLAN_BYTES_MAX: usize = 2 * model::limits::BODY_BYTES_MAX;
+
+thread_local! {
+    /// The memory of this isolate; a panic empties it.
+    static CACHE: &'static Cache = Box::leak(Box::default());
+}
+
+#[event(fetch)]
+async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Response> {
+    let invalid = |error: &dyn std::fmt::Display| Error::RustError(error.to_string());
+    let head = request_head(&request).map_err(|error| invalid(&error))?;
+    let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
+    let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
+    let config = S3Config::from_lookup(|name| env.var(name).ok().map(|value| value.to_string())).map_err(|error| invalid(&error))?;
+    let store = S3Store::new(config, runtime.clone()).map_err(|error| invalid(&error))?;
+    let executor = Executor { store: Retry::new(store, runtime), cache: CACHE.with(|cache| *cache) };
+    let response = executor.handle(head.map(|()| body)).await;
+    if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {
+        console_error!("{}", String::from_utf8_lossy(response.body()));
+    }
+    worker_response(response)
+}

@@ -1,0 +1,83 @@
+//! Check, call, answer: one function for each route.
+
+mod collections;
+mod records;
+mod system;
+mod tenants;
+
+use crate::routes::{NoRoute, Route, route};
+use crate::wire::{ApiError, body};
+use crate::{Executors, Gateway};
+use bytes::Bytes;
+use catalog::Catalog;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use model::CollectionId;
+use runtime::Runtime;
+use storage::ObjectStore;
+
+type Answered = Result<Response<Bytes>, ApiError>;
+
+/// What a handler needs of a request.
+struct Call<'a> {
+    request: &'a Request<Bytes>,
+}
+
+impl Call<'_> {
+    fn query(&self) -> Option<&str> {
+        self.request.uri().query()
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        // A value that is not text is some type, and none that we take.
+        self.request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"))
+    }
+
+    fn body(&self) -> &[u8] {
+        self.request.body()
+    }
+}
+
+/// Answers `request`, or says why not.
+pub(crate) async fn answer<S, C, E, R>(gateway: &Gateway<'_, S, C, E, R>, request: &Request<Bytes>) -> Answered
+where
+    S: ObjectStore,
+    C: Catalog,
+    E: Executors,
+    R: Runtime,
+{
+    let route = match route(request.method(), request.uri().path()) {
+        Ok(route) => route,
+        Err(NoRoute::Path) => return Err(ApiError::no_such_route()),
+        Err(NoRoute::Method(allowed)) => return Err(ApiError::method_not_allowed(&allowed)),
+    };
+    body::check_size(request.body().len(), request.uri().path())?;
+    let call = Call { request };
+    match route {
+        Route::VersionOne => Err(ApiError::v1_is_gone()),
+        Route::Heartbeat => Ok(system::heartbeat(gateway)),
+        Route::Version => Ok(system::version()),
+        Route::Healthcheck => Ok(system::healthcheck(gateway).await),
+        Route::PreFlightChecks => Ok(system::preflight()),
+        Route::Identity => Ok(system::identity()),
+        Route::Reset => system::reset(gateway).await,
+        Route::CreateTenant => tenants::create_tenant(gateway, &call).await,
+        Route::GetTenant { tenant } => tenants::get_tenant(gateway, &tenant).await,
+        Route::UpdateTenant { .. } => tenants::update_tenant(&call),
+        Route::ListDatabases { tenant } => tenants::list_databases(gateway, &call, &tenant).await,
+        Route::CreateDatabase { tenant } => tenants::create_database(gateway, &call, &tenant).await,
+        Route::GetDatabase(scope) => tenants::get_database(gateway, &scope).await,
+        Route::DeleteDatabase(scope) => tenants::delete_database(gateway, &scope).await,
+        Route::ListCollections(scope) => collections::list(gateway, &call, &scope).await,
+        Route::CountCollections(scope) => collections::count(gateway, &scope).await,
+        Route::CreateCollection(scope) => collections::create(gateway, &call, &scope).await,
+        Route::GetCollection { scope, name } => collections::get(gateway, &scope, &name).await,
+        Route::GetCollectionById { scope, id } => collections::get_by_id(gateway, &scope, &id).await,
+        Route::UpdateCollection { scope, id } => collections::update(gateway, &call, &scope, &id).await,
+        Route::DeleteCollection { scope, name } => collections::delete(gateway, &scope, &name).await,
+        Route::Records { scope, id, verb } => {
+            let id = CollectionId::parse(&id).ok_or_else(ApiError::collection_id_malformed)?;
+            records::answer(gateway, &call, &scope, id, verb).await
+        }
+    }
+}

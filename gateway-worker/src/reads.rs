@@ -1,0 +1,81 @@
+//! How a collection is read: at once by the row that is known, while the catalog is asked whether it still holds.
+
+use crate::memory::SeenRow;
+use crate::routes::Scope;
+use crate::wire::ApiError;
+use crate::{Executors, Gateway};
+use catalog::{Catalog, CatalogError};
+use futures_util::future::join;
+use model::{CollectionId, CollectionRow, limits};
+use query::{Answer, QueryPlan, Read, Source};
+use runtime::Runtime;
+use storage::ObjectStore;
+
+impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
+    /// Answers `read`, as of a moment after this call began, unless `check` refuses it for this collection.
+    ///
+    /// Cost: one catalog read, beside the executor's work if the row was known before, else ahead of it.
+    pub(crate) async fn read(&self, scope: &Scope, id: CollectionId, check: impl Fn(&CollectionRow) -> Result<(), ApiError>, read: &Read) -> Result<Answer, ApiError> {
+        let began = self.runtime.now();
+        // A row without a dimension may be older than the first write, which would make any answer "nothing".
+        let known = self.memory.row(id).filter(|seen| seen.row.dimension.is_some());
+        let mut seen = match known {
+            Some(seen) => seen,
+            None => self.fetch_row(id).await?,
+        };
+        for _ in 0..limits::EVALUATION_ATTEMPTS_MAX {
+            check_scope(&seen.row, scope)?;
+            check(&seen.row)?;
+            let plan = QueryPlan { source: source(&seen.row), read: read.clone() };
+            if seen.requested_at >= began {
+                let answer = self.executors.run(&plan).await?;
+                if self.runtime.now().ms_since(seen.requested_at) < limits::ANSWER_ROW_AGE_MAX_MS {
+                    return Ok(answer);
+                }
+                seen = self.fetch_row(id).await?;
+            } else {
+                let (answer, fresh) = join(self.executors.run(&plan), self.fetch_row(id)).await;
+                let fresh = fresh?;
+                check_scope(&fresh.row, scope)?;
+                if still_holds(&seen.row, &fresh.row) {
+                    return Ok(answer?);
+                }
+                seen = fresh;
+            }
+        }
+        Err(ApiError::unavailable("The collection changed faster than it could be read: try again"))
+    }
+
+    /// The row as it is now.
+    pub(crate) async fn fetch_row(&self, id: CollectionId) -> Result<SeenRow, ApiError> {
+        let requested_at = self.runtime.now();
+        match self.catalog.get_collection_by_id(id).await {
+            Ok(row) => {
+                let seen = SeenRow { row, requested_at };
+                self.memory.see_row(&seen);
+                Ok(seen)
+            }
+            Err(CatalogError::NotFound) => {
+                self.memory.forget(id);
+                Err(ApiError::collection_id_not_found(id))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether what was read by the row `used` is what a reader of the row `fresh` would find: nothing that was to be read
+/// may have been collected, and no first write may have been overlooked.
+fn still_holds(used: &CollectionRow, fresh: &CollectionRow) -> bool {
+    fresh.gc_floor <= used.watermark && fresh.dimension == used.dimension
+}
+
+fn source(row: &CollectionRow) -> Source {
+    Source { collection: row.id, watermark: row.watermark, dimension: row.dimension, space: row.configuration.space }
+}
+
+/// A collection is found under its own tenant and database only.
+pub(crate) fn check_scope(row: &CollectionRow, scope: &Scope) -> Result<(), ApiError> {
+    let found = row.tenant == scope.tenant && row.database == scope.database;
+    if found { Ok(()) } else { Err(ApiError::collection_id_not_found(row.id)) }
+}

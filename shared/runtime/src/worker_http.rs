@@ -1,0 +1,75 @@
+//! A Worker's requests and responses <-> those of the crate `http`, bodies in memory.
+
+use ::worker::{Headers, Request, Response, ResponseBody};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::CONTENT_LENGTH;
+
+/// Why a request could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The body has more bytes than allowed; the rest was not read.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// The client went away or broke its own framing.
+    #[error("the request is broken: {0}")]
+    Broken(String),
+}
+
+/// The request line and the headers of `request`, without its body.
+pub fn request_head(request: &Request) -> Result<http::Request<()>, RequestError> {
+    let broken = |error: &dyn std::fmt::Display| RequestError::Broken(error.to_string());
+    let url = request.url().map_err(|error| broken(&error))?;
+    let mut head = http::Request::builder().method(request.method().to_string().as_str()).uri(url.as_str());
+    for (name, value) in request.headers().entries() {
+        head = head.header(name, value);
+    }
+    head.body(()).map_err(|error| broken(&error))
+}
+
+/// The body of `request`, if it has at most `bytes_max` bytes.
+pub async fn request_body(request: &mut Request, head: &http::Request<()>, bytes_max: usize) -> Result<Bytes, RequestError> {
+    let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    match announced {
+        Some(length) if length > bytes_max => Err(RequestError::TooLarge),
+        Some(_) => request.bytes().await.map(Bytes::from).map_err(|error| RequestError::Broken(error.to_string())),
+        None if request.inner().body().is_none() => Ok(Bytes::new()),
+        None => streamed_body(request, bytes_max).await,
+    }
+}
+
+/// A body of unannounced length, never more of it in memory than allowed.
+async fn streamed_body(request: &mut Request, bytes_max: usize) -> Result<Bytes, RequestError> {
+    let broken = |error: ::worker::Error| RequestError::Broken(error.to_string());
+    let mut stream = request.stream().map_err(broken)?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(broken)?;
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(RequestError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+/// `response` as a Worker answers it.
+pub fn worker_response(response: http::Response<Bytes>) -> ::worker::Result<Response> {
+    let (parts, body) = response.into_parts();
+    let headers = Headers::new();
+    for (name, value) in &parts.headers {
+        headers.append(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
+    }
+    let body = if body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(body.into()) };
+    Ok(Response::from_body(body)?.with_status(parts.status.as_u16()).with_headers(headers))
+}
+
+/// The reply of a binding as a response of the crate `http`.
+pub async fn http_response(mut reply: Response) -> ::worker::Result<http::Response<Bytes>> {
+    let body = reply.bytes().await?;
+    let mut response = http::Response::builder().status(reply.status_code());
+    for (name, value) in reply.headers().entries() {
+        response = response.header(name, value);
+    }
+    response.body(Bytes::from(body)).map_err(|error| ::worker::Error::RustError(error.to_string()))
+}

@@ -1,0 +1,332 @@
+//! One fragment: a batch of operations <-> bytes.
+//!
+//! A body is an Arrow IPC *stream* (any Arrow implementation opens it and ignores what follows) and a 16-byte trailer
+//! that guards it: the magic `OPALFRG1` and the XXH3-64 of all bytes before the trailer. `docs/formats.md` has each byte.
+
+use arrow2::array::{Array, FixedSizeListArray, MutableUtf8Array, PrimitiveArray, TryPush, Utf8Array};
+use arrow2::bitmap::Bitmap;
+use arrow2::chunk::Chunk;
+use arrow2::datatypes::{DataType, Field, Metadata as SchemaMetadata, Schema};
+use arrow2::io::ipc::{read, write};
+use bytes::Bytes;
+use model::{
+    CollectionId, LogEnd, Lsn, MetadataPatch, Nonce, Operation, OperationKind, RecordId, SetHash, Timestamp, limits,
+};
+use std::io::Cursor;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// The version this code writes and the only one it reads.
+const VERSION: &str = "1";
+const MAGIC: &[u8; 8] = b"OPALFRG1";
+const TRAILER_BYTES: usize = 16;
+
+/// So many bytes from the start of any fragment hold its header: the schema has six fields and nine short entries.
+pub const HEADER_BYTES_MAX: u64 = 8 * 1024;
+
+/// What a fragment says of itself, besides its operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// Whose log it belongs to.
+    pub collection: CollectionId,
+    /// Its number there.
+    pub lsn: Lsn,
+    /// Tells this body from every other body, also from one with the same operations.
+    pub nonce: Nonce,
+    /// The nonce of the fragment before: a reader notices when one was replaced.
+    pub previous: Nonce,
+    /// Number of operations.
+    pub count: u32,
+    /// Sum of the hashes of its operations.
+    pub set_hash: SetHash,
+    /// When it was made: the writer's clock, but never before its predecessor.
+    pub created_at: Timestamp,
+}
+
+impl FragmentHeader {
+    /// The end of the log for whoever saw this fragment as its last.
+    pub fn as_end(&self) -> LogEnd {
+        LogEnd { next: self.lsn.next(), last_nonce: self.nonce, last_created_at: self.created_at }
+    }
+}
+
+/// A decoded fragment whose checksum, set-hash and count were right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fragment {
+    /// What it says of itself.
+    pub header: FragmentHeader,
+    /// In the order in which they take effect.
+    pub operations: Vec<Operation>,
+}
+
+/// Why bytes are not the fragment they should be. None of these heals by reading again: the object is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FragmentError {
+    /// Not the bytes that were written.
+    #[error("damaged fragment: {0}")]
+    Damaged(String),
+    /// A version this code does not know.
+    #[error("fragment of version {0}; this code reads version {VERSION}")]
+    Version(String),
+}
+
+fn damaged(what: impl std::fmt::Display) -> FragmentError {
+    FragmentError::Damaged(what.to_string())
+}
+
+/// The sum of the hashes of `operations`.
+pub fn set_hash(operations: &[Operation]) -> SetHash {
+    operations.iter().fold(SetHash::default(), |sum, operation| {
+        sum.with(operation_hash(operation, metadata_text(operation).as_deref()))
+    })
+}
+
+/// XXH3-128 of an operation: kind, then each field behind a presence byte and a length.
+fn operation_hash(operation: &Operation, metadata: Option<&str>) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(kind_name(operation.kind).as_bytes());
+    let embedding =
+        operation.embedding.as_deref().map(|vector| vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+    let fields = [
+        Some(operation.id.as_str().as_bytes()),
+        embedding.as_deref(),
+        operation.document.as_deref().map(str::as_bytes),
+        operation.uri.as_deref().map(str::as_bytes),
+        metadata.map(str::as_bytes),
+    ];
+    for field in fields {
+        hasher.update(&[u8::from(field.is_some())]);
+        if let Some(bytes) = field {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+    }
+    hasher.digest128()
+}
+
+fn metadata_text(operation: &Operation) -> Option<String> {
+    operation
+        .metadata
+        .as_ref()
+        .map(|patch| serde_json::to_string(patch).expect("metadata has string keys and finite numbers"))
+}
+
+const fn kind_name(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Add => "add",
+        OperationKind::Update => "update",
+        OperationKind::Upsert => "upsert",
+        OperationKind::Delete => "delete",
+    }
+}
+
+fn kind_of(name: &str) -> Option<OperationKind> {
+    use OperationKind::{Add, Delete, Update, Upsert};
+    [Add, Update, Upsert, Delete].into_iter().find(|kind| kind_name(*kind) == name)
+}
+
+/// The body of a fragment. All vectors must have one length; `header.count` and `header.set_hash` must be those of
+/// `operations`. Equal input gives equal bytes. Cost: one copy of the data.
+pub fn encode(header: &FragmentHeader, operations: &[Operation]) -> Bytes {
+    assert_eq!(header.count as usize, operations.len(), "a header counts its fragment's operations");
+    let dimension = operations.iter().find_map(|operation| operation.embedding.as_ref().map(Vec::len));
+    let schema = Schema { fields: fields(dimension), metadata: header_entries(header) };
+    let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
+    let wrote = writer
+        .start(&schema, None)
+        .and_then(|()| writer.write(&columns(operations, dimension), None))
+        .and_then(|()| writer.finish());
+    wrote.expect("writing Arrow IPC to memory cannot fail");
+    let mut body = writer.into_inner();
+    let checksum = xxh3_64(&body);
+    body.extend_from_slice(MAGIC);
+    body.extend_from_slice(&checksum.to_le_bytes());
+    body.into()
+}
+
+fn fields(dimension: Option<usize>) -> Vec<Field> {
+    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+    let mut fields = vec![text("op", false), text("id", false)];
+    if let Some(dimension) = dimension {
+        fields.push(Field::new("embedding", vector_type(dimension), true));
+    }
+    fields.extend([text("document", true), text("uri", true), text("metadata", true)]);
+    fields
+}
+
+fn vector_type(dimension: usize) -> DataType {
+    DataType::FixedSizeList(Box::new(Field::new("item", DataType::Float32, false)), dimension)
+}
+
+fn columns(operations: &[Operation], dimension: Option<usize>) -> Chunk<Box<dyn Array>> {
+    let text = |pick: &dyn Fn(&Operation) -> Option<&str>| {
+        let mut column = MutableUtf8Array::<i32>::with_capacity(operations.len());
+        for operation in operations {
+            column.try_push(pick(operation)).expect("a fragment is smaller than 2 GiB");
+        }
+        Box::new(Into::<Utf8Array<i32>>::into(column)) as Box<dyn Array>
+    };
+    let metadata: Utf8Array<i32> = operations.iter().map(metadata_text).collect::<MutableUtf8Array<i32>>().into();
+    let mut columns = vec![text(&|o| Some(kind_name(o.kind))), text(&|o| Some(o.id.as_str()))];
+    if let Some(dimension) = dimension {
+        columns.push(vector_column(operations, dimension));
+    }
+    columns.extend([text(&|o| o.document.as_deref()), text(&|o| o.uri.as_deref()), Box::new(metadata)]);
+    Chunk::new(columns)
+}
+
+fn vector_column(operations: &[Operation], dimension: usize) -> Box<dyn Array> {
+    let mut values = Vec::with_capacity(operations.len() * dimension);
+    for operation in operations {
+        match &operation.embedding {
+            Some(vector) => values.extend_from_slice(vector),
+            None => values.resize(values.len() + dimension, 0.0),
+        }
+    }
+    assert_eq!(values.len(), operations.len() * dimension, "the vectors of a fragment have one length");
+    let present: Bitmap = operations.iter().map(|operation| operation.embedding.is_some()).collect();
+    let values = PrimitiveArray::from_vec(values).boxed();
+    FixedSizeListArray::new(vector_type(dimension), values, Some(present)).boxed()
+}
+
+fn header_entries(header: &FragmentHeader) -> SchemaMetadata {
+    let entries = [
+        ("version", VERSION.to_owned()),
+        ("collection", header.collection.to_string()),
+        ("lsn", header.lsn.to_string()),
+        ("nonce", header.nonce.to_string()),
+        ("previous_nonce", header.previous.to_string()),
+        ("count", header.count.to_string()),
+        ("set_hash", header.set_hash.to_string()),
+        ("created_at_ms", header.created_at.0.to_string()),
+    ];
+    entries.into_iter().map(|(name, value)| (format!("opal.{name}"), value)).collect()
+}
+
+/// The header alone, from the first [`HEADER_BYTES_MAX`] bytes of a fragment (or more). The operations are not checked.
+pub fn decode_header(start: &[u8]) -> Result<FragmentHeader, FragmentError> {
+    let metadata = read::read_stream_metadata(&mut Cursor::new(start)).map_err(damaged)?;
+    header_of(&metadata.schema.metadata)
+}
+
+fn header_of(entries: &SchemaMetadata) -> Result<FragmentHeader, FragmentError> {
+    let entry = |name: &str| {
+        entries
+            .get(&format!("opal.{name}"))
+            .map(String::as_str)
+            .ok_or_else(|| damaged(format_args!("no entry opal.{name}")))
+    };
+    let number =
+        |name: &str| entry(name)?.parse::<u64>().map_err(|_| damaged(format_args!("opal.{name} is not a number")));
+    if entry("version")? != VERSION {
+        return Err(FragmentError::Version(entry("version")?.to_owned()));
+    }
+    Ok(FragmentHeader {
+        collection: CollectionId::parse(entry("collection")?).ok_or_else(|| damaged("opal.collection"))?,
+        lsn: Lsn(number("lsn")?),
+        nonce: Nonce::parse(entry("nonce")?).ok_or_else(|| damaged("opal.nonce"))?,
+        previous: Nonce::parse(entry("previous_nonce")?).ok_or_else(|| damaged("opal.previous_nonce"))?,
+        count: number("count")?.try_into().map_err(|_| damaged("opal.count"))?,
+        set_hash: SetHash::parse(entry("set_hash")?).ok_or_else(|| damaged("opal.set_hash"))?,
+        created_at: Timestamp(number("created_at_ms")?),
+    })
+}
+
+/// The fragment in `body`, after its checksum, its count and its set-hash were found right.
+pub fn decode(body: &[u8]) -> Result<Fragment, FragmentError> {
+    let stream = checked_stream(body)?;
+    let mut cursor = Cursor::new(stream);
+    let metadata = read::read_stream_metadata(&mut cursor).map_err(damaged)?;
+    let header = header_of(&metadata.schema.metadata)?;
+    let names: Vec<String> = metadata.schema.fields.iter().map(|field| field.name.clone()).collect();
+    let mut operations = Vec::new();
+    let mut sum = SetHash::default();
+    for state in read::StreamReader::new(cursor, metadata, None) {
+        let read::StreamState::Some(chunk) = state.map_err(damaged)? else { break };
+        let columns = Columns::of(&names, &chunk)?;
+        for row in 0..chunk.len() {
+            let (operation, metadata) = columns.operation(row)?;
+            sum = sum.with(operation_hash(&operation, metadata));
+            operations.push(operation);
+        }
+    }
+    let whole = operations.len() == header.count as usize && sum == header.set_hash;
+    if whole { Ok(Fragment { header, operations }) } else { Err(damaged("count or set-hash differ from the header")) }
+}
+
+/// The Arrow stream of `body`, if the trailer says that it is what was written.
+fn checked_stream(body: &[u8]) -> Result<&[u8], FragmentError> {
+    if body.len() > limits::FRAGMENT_BYTES_MAX {
+        return Err(damaged(format_args!("{} bytes are more than any fragment has", body.len())));
+    }
+    let at = body.len().checked_sub(TRAILER_BYTES).ok_or_else(|| damaged("shorter than a trailer"))?;
+    let (stream, trailer) = body.split_at(at);
+    let (magic, checksum) = trailer.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(damaged("no trailer"));
+    }
+    if checksum != xxh3_64(stream).to_le_bytes() {
+        return Err(damaged("checksum mismatch"));
+    }
+    Ok(stream)
+}
+
+/// The columns of one record batch, by name and checked type.
+struct Columns<'a> {
+    op: &'a Utf8Array<i32>,
+    id: &'a Utf8Array<i32>,
+    embedding: Option<(&'a FixedSizeListArray, &'a [f32])>,
+    document: &'a Utf8Array<i32>,
+    uri: &'a Utf8Array<i32>,
+    metadata: &'a Utf8Array<i32>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(names: &[String], chunk: &'a Chunk<Box<dyn Array>>) -> Result<Self, FragmentError> {
+        let column = |name: &str| names.iter().zip(chunk.arrays()).find(|(n, _)| *n == name).map(|(_, array)| array);
+        let text = |name: &str| {
+            let array = column(name).and_then(|array| array.as_any().downcast_ref::<Utf8Array<i32>>());
+            array.ok_or_else(|| damaged(format_args!("no text column {name}")))
+        };
+        let embedding = match column("embedding") {
+            None => None,
+            Some(array) => Some(vectors(array.as_ref()).ok_or_else(|| damaged("embedding is not a list of f32"))?),
+        };
+        Ok(Columns {
+            op: text("op")?,
+            id: text("id")?,
+            embedding,
+            document: text("document")?,
+            uri: text("uri")?,
+            metadata: text("metadata")?,
+        })
+    }
+
+    /// The operation in `row`, with its metadata as text.
+    fn operation(&self, row: usize) -> Result<(Operation, Option<&'a str>), FragmentError> {
+        let owned = |column: &Utf8Array<i32>| column.is_valid(row).then(|| column.value(row).to_owned());
+        let metadata = self.metadata.is_valid(row).then(|| self.metadata.value(row));
+        let patch: Option<MetadataPatch> = metadata.map(serde_json::from_str).transpose().map_err(damaged)?;
+        let embedding = self
+            .embedding
+            .filter(|(list, _)| list.is_valid(row))
+            .map(|(list, values)| values[row * list.size()..][..list.size()].to_vec());
+        let operation = Operation {
+            kind: kind_of(self.op.value(row)).ok_or_else(|| damaged("unknown op"))?,
+            id: RecordId(self.id.value(row).to_owned()),
+            embedding,
+            document: owned(self.document),
+            uri: owned(self.uri),
+            metadata: patch,
+        };
+        Ok((operation, metadata))
+    }
+}
+
+fn vectors(array: &dyn Array) -> Option<(&FixedSizeListArray, &[f32])> {
+    let list = array.as_any().downcast_ref::<FixedSizeListArray>()?;
+    let values = list.values().as_any().downcast_ref::<PrimitiveArray<f32>>()?;
+    Some((list, values.values().as_slice()))
+}
+
+#[cfg(test)]
+mod tests;

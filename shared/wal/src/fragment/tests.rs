@@ -1,0 +1,142 @@
+//! Whatever is encoded decodes to itself; whatever else is decoded is an error, never a panic and never other data.
+
+use super::*;
+use model::MetadataValue;
+use proptest::prelude::*;
+
+fn header(operations: &[Operation]) -> FragmentHeader {
+    FragmentHeader {
+        collection: CollectionId::from_u128(7),
+        lsn: Lsn(3),
+        nonce: Nonce(5),
+        previous: Nonce(4),
+        count: u32::try_from(operations.len()).unwrap(),
+        set_hash: set_hash(operations),
+        created_at: Timestamp(1_700_000_000_000),
+    }
+}
+
+fn encoded(operations: &[Operation]) -> Bytes {
+    encode(&header(operations), operations)
+}
+
+fn any_value() -> impl Strategy<Value = MetadataValue> {
+    prop_oneof![
+        any::<bool>().prop_map(MetadataValue::Bool),
+        any::<i64>().prop_map(MetadataValue::Int),
+        (-1e300..1e300f64).prop_map(MetadataValue::Float),
+        ".*".prop_map(MetadataValue::Str),
+        prop::collection::vec(any::<i64>(), 1..3).prop_map(MetadataValue::Ints),
+        prop::collection::vec(".*", 1..3).prop_map(MetadataValue::Strs),
+    ]
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    use OperationKind::{Add, Delete, Update, Upsert};
+    (
+        prop::sample::select(vec![Add, Update, Upsert, Delete]),
+        ".{1,9}",
+        prop::option::of(prop::collection::vec(-1e30..1e30f32, 3)),
+        prop::option::of(".*"),
+        prop::option::of(".*"),
+        prop::option::of(prop::collection::btree_map(".*", prop::option::of(any_value()), 0..4)),
+    )
+        .prop_map(|(kind, id, embedding, document, uri, metadata)| Operation {
+            kind,
+            id: RecordId(id),
+            embedding,
+            document,
+            uri,
+            metadata,
+        })
+}
+
+proptest! {
+    #[test]
+    fn decode_inverts_encode(operations in prop::collection::vec(any_operation(), 0..20)) {
+        let body = encoded(&operations);
+        prop_assert_eq!(decode(&body).unwrap(), Fragment { header: header(&operations), operations: operations.clone() });
+        let start = &body[..body.len().min(HEADER_BYTES_MAX as usize)];
+        prop_assert_eq!(decode_header(start).unwrap(), header(&operations));
+        prop_assert_eq!(encoded(&operations), body);
+    }
+
+    #[test]
+    fn decode_survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(decode(&bytes).is_err());
+        let _ = decode_header(&bytes);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed(operations in prop::collection::vec(any_operation(), 1..5), at: prop::sample::Index, bit in 0..8u8) {
+        let mut body = encoded(&operations).to_vec();
+        let at = at.index(body.len());
+        body[at] ^= 1 << bit;
+        prop_assert!(decode(&body).is_err());
+    }
+
+    #[test]
+    fn set_hash_does_not_depend_on_order(operations in prop::collection::vec(any_operation(), 0..9)) {
+        let reversed: Vec<_> = operations.iter().rev().cloned().collect();
+        prop_assert_eq!(set_hash(&operations), set_hash(&reversed));
+    }
+}
+
+#[test]
+fn truncated_bodies_are_errors() {
+    let body = encoded(&[Operation::delete("a".into())]);
+    for length in 0..body.len() {
+        assert!(decode(&body[..length]).is_err(), "{length} bytes were accepted");
+    }
+}
+
+#[test]
+fn a_damaged_header_is_an_error_and_not_a_panic() {
+    let body = encoded(&[Operation::delete("a".into())]).to_vec();
+    for at in 0..body.len() {
+        for bit in 0..8 {
+            let mut body = body.clone();
+            body[at] ^= 1 << bit;
+            let _ = decode_header(&body);
+        }
+    }
+}
+
+#[test]
+fn moving_bytes_between_fields_changes_the_set_hash() {
+    let with = |document: Option<&str>, uri: Option<&str>| Operation {
+        document: document.map(str::to_owned),
+        uri: uri.map(str::to_owned),
+        ..Operation::delete("a".into())
+    };
+    assert_ne!(set_hash(&[with(Some("x"), None)]), set_hash(&[with(None, Some("x"))]));
+    assert_ne!(set_hash(&[with(Some(""), None)]), set_hash(&[with(None, None)]));
+}
+
+/// A fragment written by the first version must be readable for ever.
+#[test]
+fn golden_fragment_reads_as_written() {
+    let operations = vec![
+        Operation {
+            kind: OperationKind::Add,
+            id: "a".into(),
+            embedding: Some(vec![1.0, -2.5]),
+            document: Some("hello".into()),
+            uri: Some("file:///a".into()),
+            metadata: Some(
+                [("n".to_owned(), Some(MetadataValue::Int(1))), ("f".to_owned(), Some(MetadataValue::Float(1.0)))]
+                    .into(),
+            ),
+        },
+        Operation {
+            kind: OperationKind::Update,
+            metadata: Some([("n".to_owned(), None)].into()),
+            ..Operation::delete("a".into())
+        },
+        Operation::delete("b".into()),
+    ];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1/fragment.arrow");
+    let golden = std::fs::read(path).expect("the golden file is part of the source");
+    assert_eq!(encoded(&operations), golden, "the format changed: see docs/formats.md");
+    assert_eq!(decode(&golden).unwrap().operations, operations);
+}

@@ -1,0 +1,90 @@
+//! Reads the tail of a log, in order, up to the first LSN that does not exist.
+
+use crate::fragment::{self, Fragment};
+use futures_util::{StreamExt, stream};
+use model::{CollectionId, LogEnd, Lsn, keys, limits};
+use storage::{ObjectStore, ReadError};
+
+/// Why the tail could not be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    /// The store did not answer: the same read may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// An object of the log is not what was written there, or the store refuses to serve us. Nothing from it on was used.
+    #[error("{key}: {reason}")]
+    Broken {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads the log of one collection.
+#[derive(Clone, Copy)]
+pub struct Reader<'a, S> {
+    /// The bucket, without any cache in front.
+    pub store: &'a S,
+    /// Whose log.
+    pub collection: CollectionId,
+}
+
+impl<S: ObjectStore> Reader<'_, S> {
+    /// Hands every fragment from `from` on to `take`, in order, and returns the end: an LSN that was absent when it was
+    /// probed, which was after this call began. So whatever was acknowledged before the call has been handed out.
+    ///
+    /// Each fragment's checksum, set-hash, LSN and predecessor are checked before it is handed out.
+    ///
+    /// Cost: one get for each fragment and one 404. A reader that begins at the start of a log expects it to be long
+    /// and asks for [`limits::CONNECTIONS_MAX`] fragments at a time; any other expects nothing new and asks for one
+    /// first.
+    pub async fn read(&self, from: LogEnd, mut take: impl FnMut(Fragment)) -> Result<LogEnd, TailError> {
+        let mut end = from;
+        if from != LogEnd::EMPTY {
+            let Some(fragment) = self.fragment(end.next).await? else { return Ok(end) };
+            end = self.link(end, &fragment)?;
+            take(fragment);
+        }
+        let ahead =
+            stream::iter((end.next.0..).map(Lsn)).map(|lsn| self.fragment(lsn)).buffered(limits::CONNECTIONS_MAX);
+        let mut ahead = std::pin::pin!(ahead);
+        while let Some(fragment) = ahead.next().await {
+            let Some(fragment) = fragment? else { break };
+            end = self.link(end, &fragment)?;
+            take(fragment);
+        }
+        Ok(end)
+    }
+
+    /// The fragment at `lsn`; `None` if there is none.
+    async fn fragment(&self, lsn: Lsn) -> Result<Option<Fragment>, TailError> {
+        let key = keys::fragment(self.collection, lsn);
+        let body = match self.store.get(&key).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return Ok(None),
+            Err(ReadError::Unavailable(reason)) => return Err(TailError::Unavailable(reason)),
+            Err(ReadError::Refused(reason)) => return Err(TailError::Broken { key, reason }),
+        };
+        match fragment::decode(&body) {
+            Ok(fragment) => Ok(Some(fragment)),
+            Err(error) => Err(TailError::Broken { key, reason: error.to_string() }),
+        }
+    }
+
+    /// The end behind `fragment`, if it is the one that follows `end`.
+    fn link(&self, end: LogEnd, fragment: &Fragment) -> Result<LogEnd, TailError> {
+        let header = &fragment.header;
+        let broken = |reason: &str| TailError::Broken {
+            key: keys::fragment(self.collection, end.next),
+            reason: reason.to_owned(),
+        };
+        if (header.collection, header.lsn) != (self.collection, end.next) {
+            return Err(broken("the header names another fragment"));
+        }
+        if header.previous != end.last_nonce {
+            return Err(broken("the fragment before it was replaced"));
+        }
+        Ok(header.as_end())
+    }
+}
