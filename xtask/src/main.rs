@@ -9,6 +9,7 @@
 
 mod build;
 mod ci;
+mod demo;
 mod dev;
 mod dev_vars;
 mod place;
@@ -36,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Run Opal on this machine: obtains what is missing, builds, starts, prints the address
     Dev(dev::Arguments),
+    /// Load thousands of real texts through the official Python client and ask questions about them
+    Demo(demo::Arguments),
     /// Run every test, from unit tests to the end-to-end tests with the real clients
     Test(test::Arguments),
     /// Check everything that needs no running stack: fmt, clippy, docs, deny, typos, tidy, sizes
@@ -66,6 +69,7 @@ fn run() -> Result<()> {
     let place = Place::find()?;
     match arguments.command {
         Command::Dev(arguments) => dev::run(&place, &arguments),
+        Command::Demo(arguments) => demo::run(&place, &arguments),
         Command::Test(arguments) => test::run(&place, &arguments),
         Command::Ci => ci::run(&place),
         Command::Tidy => tidy::run(&place),
