@@ -36,7 +36,7 @@ pub(crate) enum After {
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
-    Object { key: Vec<u8>, description: Description, modified: SystemTime },
+    Object { key: Vec<u8>, description: Box<Description>, modified: SystemTime },
     Prefix(Vec<u8>),
 }
 
@@ -119,7 +119,7 @@ impl Walk<'_> {
             self.items.push(Item::Prefix(prefix));
         } else {
             self.after = After::Key(key.clone());
-            self.items.push(Item::Object { key, description: object.description, modified: object.modified });
+            self.items.push(Item::Object { key, description: Box::new(object.description), modified: object.modified });
         }
         Ok(ControlFlow::Continue(()))
     }

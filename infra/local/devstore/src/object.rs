@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{ChecksumKind, Checksums};
 
 const MAGIC: &[u8; 8] = b"DEVSTORE";
-const FOOTER_BYTES: u64 = 16;
+const FOOTER_BYTES: usize = 16;
 /// S3 allows 2 KB of user metadata; a description beyond this is a damaged file.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 /// Nearly every description fits, so that opening an object costs one read.
@@ -88,11 +88,10 @@ pub(crate) fn write_description(file: &mut File, description: &Description) -> i
 
 fn read_description(file: &File, file_bytes: u64) -> io::Result<Description> {
     let tail = read_range(file, file_bytes.saturating_sub(TAIL_BYTES)..file_bytes)?;
-    let (before_footer, footer) =
-        tail.split_last_chunk::<{ FOOTER_BYTES as usize }>().ok_or_else(|| damaged("it is too short"))?;
+    let (before_footer, footer) = tail.split_last_chunk::<FOOTER_BYTES>().ok_or_else(|| damaged("it is too short"))?;
     let (length, magic) = footer.split_at(size_of::<u64>());
     let description_bytes = u64::from_le_bytes(length.try_into().expect("split at eight bytes"));
-    let end = file_bytes - FOOTER_BYTES;
+    let end = file_bytes - FOOTER_BYTES as u64;
     if magic != MAGIC || description_bytes > end.min(DESCRIPTION_BYTES_MAX) {
         return Err(damaged("it has no footer"));
     }
