@@ -73,7 +73,13 @@ impl Http for NativeRuntime {
     }
 }
 
+/// The error and all its causes: the outer ones only say which part of the client failed.
 fn no_reply(error: impl std::error::Error) -> HttpError {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    HttpError::NoReply(format!("{error}{cause}"))
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    HttpError::NoReply(text)
 }
