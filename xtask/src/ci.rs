@@ -8,10 +8,12 @@ use crate::build::{self, ALL, DEPLOYED};
 use crate::place::{self, Place};
 use crate::{sh, size, tidy, tools};
 
+type Check = fn(&Place) -> Result<()>;
+
 /// Runs every check. Errors: the names of those that failed.
 pub(crate) fn run(place: &Place) -> Result<()> {
     // The quick ones first.
-    let checks: [(&str, fn(&Place) -> Result<()>); 9] = [
+    let checks: [(&str, Check); 9] = [
         ("fmt", fmt),
         ("tidy", tidy::run),
         ("typos", typos),

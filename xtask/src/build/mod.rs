@@ -100,3 +100,21 @@ fn compile(place: &Place, toolchain: &Toolchain, workers: &[Worker]) -> Result<(
 fn wasm_target(place: &Place) -> PathBuf {
     place.target.join("wasm")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The local stack and a deployment must run the Workers alike, and a deployment must find what we build.
+    #[test]
+    fn wrangler_configurations_agree_with_the_stack() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for (worker, file) in [(Worker::Gateway, "wrangler.toml"), (Worker::Executor, "executor-worker/wrangler.toml")]
+        {
+            let config: toml::Table = fs::read_to_string(root.join(file)).unwrap().parse().unwrap();
+            assert_eq!(config["compatibility_date"].as_str(), Some(stack::COMPATIBILITY_DATE), "{file}");
+            let main = config["main"].as_str().unwrap().trim_start_matches("../");
+            assert_eq!(main, format!("build/{}/worker.mjs", worker.name()), "{file}");
+        }
+    }
+}

@@ -140,8 +140,9 @@ fn names_crate(line: &str, krate: &str) -> bool {
 fn contains_word(line: &str, word: &str) -> bool {
     let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
-        let ends_in_name = word.ends_with(part_of_name);
-        !line[..at].ends_with(part_of_name) && !(ends_in_name && line[at + word.len()..].starts_with(part_of_name))
+        let starts_inside = line[..at].ends_with(part_of_name);
+        let ends_inside = word.ends_with(part_of_name) && line[at + word.len()..].starts_with(part_of_name);
+        !starts_inside && !ends_inside
     })
 }
 

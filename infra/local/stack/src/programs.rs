@@ -36,7 +36,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Reads the variables of [`env`]. Errors: a sentence naming the variable that is missing.
+    /// Reads the variables of [`mod@env`]. Errors: a sentence naming the variable that is missing.
     pub fn from_env() -> Result<Self> {
         Ok(Self {
             workerd: path(env::WORKERD)?,
@@ -82,7 +82,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Reads the variables of [`env`]. Errors: a sentence naming the variable that is missing.
+    /// Reads the variables of [`mod@env`]. Errors: a sentence naming the variable that is missing.
     pub fn from_env() -> Result<Self> {
         Ok(Self { python: path(env::PYTHON)?, node_modules: path(env::NODE_MODULES)? })
     }

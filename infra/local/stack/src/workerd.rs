@@ -134,7 +134,7 @@ fn quoted(text: &str) -> String {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
             c if c.is_ascii_control() => {
-                write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String cannot fail")
+                write!(out, "\\x{:02x}", u32::from(c)).expect("writing to a String cannot fail");
             }
             c => out.push(c),
         }
