@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import zlib
@@ -18,23 +19,31 @@ from types import ModuleType
 
 import numpy as np
 
-from embedding import TextEmbedding, words
+from embedding import TextEmbedding
 
 Metadata = dict[str, str | int | float | bool]
-LIKE_TO_LIKE = 384
-"""Dimensions of the embeddings made here."""
+DIMENSIONS = 384
+"""Of the embeddings that are made here."""
 PACKAGES_MIN = 2000
 """A bare container knows fewer packages than this: then Python's documentation is the larger text."""
 DULL = frozenset("debug devel doc introspection kernel libdevel libs localization metapackages oldlibs rust tasks".split())
 """Sections whose packages only accompany others; they come last."""
+FIELDS = "Package Description Section Installed-Size Priority Architecture Maintainer Version Essential".split()
+FIELD = re.compile(rf"^({'|'.join(FIELDS)}): (.*(?:\n .*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked of a corpus. `label` is a metadata field with a value, `number` a field with a lower bound."""
+    """What is asked of a corpus.
+
+    - `texts`, or the records that are `like` those of these ids: what to look for by vector.
+    - `label`, `number`, `word`: what narrows it: a metadata field with its value, a field with a bound, a word in the text.
+    - `needle`, `regex`: what to look for in the texts.
+    """
 
     label: tuple[str, str]
     number: tuple[str, float]
+    word: str
     needle: str
     regex: str
     texts: tuple[str, ...] = ()
@@ -43,7 +52,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Records, column by column. `vectors`: float32 `[records, dims]` of unit length. `embed`: text to vector, if there is one."""
+    """Records, column by column. `vectors`: float32 `[records, dims]` of unit length; `embed`: text to vector, if known."""
 
     source: str
     ids: list[str]
@@ -63,14 +72,16 @@ class Corpus:
 PACKAGES = Questions(
     label=("section", "python"),
     number=("installed_kb", 2000),
+    word="library",
     needle="command-line",
-    regex=r"(?i)\b(jpe?g|png) (images?|files?)",
-    texts=("web server", "compress files", "python xml parser", "draw plots", "chess game", "send and receive mail"),
-    like=("nginx", "gnuplot", "gzip", "mutt", "vlc"),
+    regex=r"(?i)\b(jpe?g|png|gif|tiff) (image|file|pic)s?",
+    texts=("web server", "draw plots", "compress files", "python xml parser", "chess game", "send and receive mail"),
+    like=("gnuplot", "gzip", "nginx", "mutt", "vlc"),
 )
 PYTHON_DOCS = Questions(
     label=("kind", "class"),
     number=("lines", 40),
+    word="string",
     needle="Return True if",
     regex=r"(?i)\b(raise|raises) (an? )?\w*Error",
     texts=("parse xml", "compress data", "open a network connection", "current date and time", "random number", "send mail"),
@@ -91,19 +102,22 @@ def load(folder: Path | None, records: int) -> Corpus:
 def _embedded(source: str, rows: list[tuple[str, str, Metadata]], questions: Questions) -> Corpus:
     ids, documents, metadatas = (list(column) for column in zip(*rows, strict=True))
     texts = [f"{id_}\n{document}" for id_, document in zip(ids, documents, strict=True)]
-    embed = TextEmbedding(texts, LIKE_TO_LIKE)
+    embed = TextEmbedding(texts, DIMENSIONS)
     return Corpus(source, ids, documents, metadatas, embed(texts), questions, embed)
 
 
 def _from_folder(folder: Path, records: int) -> Corpus:
-    """`records.jsonl`: an object with `id`, `document` and `metadata` a line; `vectors.f16.npy`: a row for each, in that order."""
+    """`records.jsonl`: a line for each record with `id`, `document`, `metadata`; `vectors.f16.npy`: a row for each, in that order."""
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line, _ in zip(lines, range(records))]
+        rows = [json.loads(line) for line, _ in zip(lines, range(records), strict=False)]
     vectors = np.array(np.load(folder / "vectors.f16.npy", mmap_mode="r")[: len(rows)], dtype=np.float32)
     if len(vectors) != len(rows):
         raise ValueError(f"{folder} has {len(rows)} records but {len(vectors)} vectors")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    ids, documents, metadatas = ([row[key] for row in rows] for key in ("id", "document", "metadata"))
+    try:
+        ids, documents, metadatas = ([row[key] for row in rows] for key in ("id", "document", "metadata"))
+    except KeyError as missing:
+        raise ValueError(f"{folder}: a record has no {missing}") from None
     return Corpus(str(folder), ids, documents, metadatas, vectors, _questions(documents, metadatas))
 
 
@@ -117,9 +131,10 @@ def _questions(documents: list[str], metadatas: list[Metadata]) -> Questions:
         raise ValueError("the records' metadata need a field of text and a field of numbers")
     (label, _), (number, _) = labels.most_common(1)[0], numbers.most_common(1)[0]
     bound = median(metadata[number] for metadata in metadatas if number in metadata)
-    common = [word for word, _ in Counter(word for text in documents for word in set(text.split())).most_common(200)]
+    counts = Counter(word for text in documents for word in set(re.findall(r"\w+", text)))
+    common = [word for word, _ in counts.most_common(200)]
     needle = max(common, key=len)
-    return Questions(label, (number, bound), needle, rf"\b{words(needle)[0][:3]}\w+")
+    return Questions(label, (number, bound), common[0], needle, rf"\b{needle[:3]}\w+")
 
 
 def _packages() -> Iterator[tuple[str, str, Metadata]]:
@@ -143,17 +158,11 @@ def _apt() -> str:
 
 
 def _package(stanza: str) -> tuple[str, str, Metadata] | None:
-    fields: dict[str, str] = {}
-    name = ""
-    for line in stanza.splitlines():
-        if line.startswith(" "):
-            fields[name] += "\n" + line.strip().removeprefix(".")
-        else:
-            name, _, value = line.partition(":")
-            fields[name] = value.strip()
-    if not all(fields.get(key) for key in ("Package", "Description", "Section", "Installed-Size")):
+    fields = dict(FIELD.findall(stanza))
+    if any(field not in fields for field in FIELDS[:4]):
         return None
-    return fields["Package"], fields["Description"], {
+    description = "\n".join(line.strip().removeprefix(".") for line in fields["Description"].splitlines())
+    return fields["Package"], description, {
         "section": fields["Section"].rpartition("/")[2],
         "priority": fields.get("Priority", "optional"),
         "architecture": fields.get("Architecture", "all"),
@@ -176,7 +185,8 @@ def _python_docs() -> Iterator[tuple[str, str, Metadata]]:
             if text and name.startswith(getattr(value, "__module__", None) or module.__name__):
                 kind = "class" if inspect.isclass(value) else "method" if (name, value) in methods else "function"
                 lines, count = len(text.splitlines()), len(text.split())
-                found.setdefault(id(value), (name, text, {"module": module.__name__, "kind": kind, "lines": lines, "words": count}))
+                metadata: Metadata = {"module": module.__name__, "kind": kind, "lines": lines, "words": count}
+                found.setdefault(id(value), (name, text, metadata))
     yield from sorted(found.values(), key=lambda row: (row[2]["kind"] == "method", zlib.crc32(row[0].encode())))
 
 
@@ -187,7 +197,7 @@ def _modules(names: Iterable[str]) -> Iterator[ModuleType]:
             continue
         try:
             module = importlib.import_module(name)
-        except Exception:  # noqa: BLE001 — modules for other platforms fail in their own ways
+        except Exception:  # Modules for other platforms fail in their own ways.
             continue
         yield module
         yield from _modules(f"{name}.{inner.name}" for inner in pkgutil.iter_modules(getattr(module, "__path__", [])))

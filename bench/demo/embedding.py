@@ -5,6 +5,7 @@ It knows no language; it knows which words occur together in the texts it was ma
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections import Counter
@@ -39,7 +40,7 @@ def _stem(word: str) -> str:
 
 
 def _features(text: str) -> dict[int, float]:
-    """Hash bucket -> weight (before idf): every word and its letter groups, so that `zip` and `unzip` have something in common."""
+    """Hash bucket -> weight (before idf): words, and groups of letters, so that `zip` and `unzip` have something in common."""
     weights: Counter[str] = Counter()
     for number, line in enumerate(text.splitlines()):
         weight = LINE_WEIGHTS[min(number, len(LINE_WEIGHTS) - 1)]
@@ -48,7 +49,8 @@ def _features(text: str) -> dict[int, float]:
             marked = f"<{word}>"
             for start in range(len(marked) - 3):
                 weights[f"#{marked[start : start + 4]}"] += 0.25 * weight
-    return {zlib.crc32(name.encode()) % BUCKETS: 1 + np.log(weight) if weight > 1 else weight for name, weight in weights.items()}
+    # What is said ten times is not ten times as important.
+    return {zlib.crc32(name.encode()) % BUCKETS: math.log1p(weight) for name, weight in weights.items()}
 
 
 class TextEmbedding:
@@ -84,7 +86,7 @@ class TextEmbedding:
 def _strongest(gram: np.ndarray, dims: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The `dims` largest eigenvalues and their vectors, nearly, by subspace iteration: far cheaper than all of them."""
     axes = random.standard_normal((len(gram), dims), dtype=np.float32)
-    for _ in range(6):
-        axes, _ = np.linalg.qr(gram @ axes)
+    for _ in range(3):
+        axes, _ = np.linalg.qr(gram @ (gram @ axes))
     values, turn = np.linalg.eigh(axes.T @ gram @ axes)
     return values, axes @ turn

@@ -28,7 +28,8 @@ class Progress:
         share = done / self._total
         cells = int(share * BAR_CELLS)
         rate = done / max(self.seconds(), 1e-9)
-        bar = f"  [{'#' * cells}{'.' * (BAR_CELLS - cells)}] {done:,} of {self._total:,}  {rate:,.0f} records/s  {self.seconds():.1f} s"
+        bar = f"  [{'#' * cells}{'.' * (BAR_CELLS - cells)}] {done:,} of {self._total:,}"
+        bar += f"  {rate:,.0f} records/s  {self.seconds():.1f} s"
         if sys.stderr.isatty():
             print(f"\r{bar}\033[K", end="\n" if done == self._total else "", file=sys.stderr, flush=True)
         elif int(share * 10) > self._tenths:
