@@ -1,4 +1,5 @@
-//! The adapter for libSQL (Turso, sqld): Hrana over HTTP, one round trip a call.
+//! The adapter for libSQL (Turso, sqld): Hrana over HTTP, one round trip a call (of a long listing, one for each
+//! [`LISTING_ROWS_MAX`] rows).
 //!
 //! What is tried again, with pauses, until [`limits::CATALOG_ATTEMPTS_MAX`] or the call's deadline:
 //!
@@ -22,13 +23,16 @@ use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, NewCollection,
 use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
-use libsql_hrana::proto::{Row, Stmt, StmtResult};
+use libsql_hrana::proto::{Row, Stmt, StmtResult, Value as Sql};
 use model::{CollectionId, CollectionRow, Lsn, limits};
 use pipeline::Failure;
-use rows::{COLLECTION, DATABASE, bound, integer, json, or_null, statement, text};
+use rows::{COLLECTION, Columns, DATABASE, bound, integer, json, or_null, statement, text};
 use runtime::{Backoff, Http, HttpError, Runtime, within};
 use serde_json::{Map, Value};
 use std::fmt;
+
+/// Rows that one reply lists: sqld answers nothing longer than 10 MB, which leaves each row 20 kB.
+const LISTING_ROWS_MAX: u64 = 500;
 
 /// Where the database is and how to enter.
 #[derive(Clone)]
@@ -131,6 +135,38 @@ impl<R: Runtime + Http> HranaCatalog<R> {
         found(self.run_one(if_lost, statement).await?.affected_row_count)
     }
 
+    /// The rows of `page`: `sql` selects those whose `seq` is above `?1`, at most `?2`, after skipping `?3`, in the
+    /// order of `seq`, which is the column after those that `read` reads; `place` is `?4` and so on.
+    ///
+    /// One round trip for each [`LISTING_ROWS_MAX`] rows. What is there all the time is listed exactly once.
+    async fn listing<T>(
+        &self,
+        sql: &str,
+        place: &[Sql],
+        page: Page,
+        read: fn(&mut Columns) -> Result<T, CatalogError>,
+    ) -> Result<Vec<T>, CatalogError> {
+        let (mut listed, mut after, mut offset) = (Vec::new(), 0_i64, page.offset);
+        let mut wanted = page.limit.unwrap_or(u64::MAX);
+        loop {
+            let limit = wanted.min(LISTING_ROWS_MAX);
+            let slice = [Sql::Integer { value: after }, bound(limit), bound(offset)];
+            let select = statement(sql, slice.into_iter().chain(place.iter().cloned()));
+            let rows = self.run_one(IfLost::Repeat, select).await?.rows;
+            let got = rows.len() as u64;
+            for row in rows {
+                let (value, seq) = rows::read(row, |columns| Ok((read(columns)?, columns.integer()?)))?;
+                listed.push(value);
+                after = seq;
+            }
+            wanted = wanted.saturating_sub(got);
+            if got < limit || wanted == 0 {
+                return Ok(listed);
+            }
+            offset = 0;
+        }
+    }
+
     async fn migrated(&self, call: &Call) -> Result<Vec<StmtResult>, Failure> {
         match self.repeated(call).await {
             Err(Failure::Outdated(_)) => {
@@ -209,7 +245,7 @@ impl<R: Runtime + Http> HranaCatalog<R> {
 
 /// The statements of `migration`, the first of which fails if it was run.
 fn guarded(migration: &Migration) -> Vec<Stmt> {
-    let version = libsql_hrana::proto::Value::Integer { value: migration.version };
+    let version = Sql::Integer { value: migration.version };
     let guard = statement(migrations::RECORD_VERSION, [version]);
     std::iter::once(guard).chain(migration.statements.iter().map(|sql| statement(*sql, []))).collect()
 }
@@ -217,7 +253,7 @@ fn guarded(migration: &Migration) -> Vec<Stmt> {
 /// The version in the result of [`migrations::READ_VERSION`]; refused if it is from the future.
 fn version_in(result: StmtResult) -> Result<i64, Failure> {
     let row = result.rows.into_iter().next().ok_or_else(|| Failure::Refused("no version".to_owned()))?;
-    let version = rows::lone_integer(row).map_err(|error| Failure::Refused(error.to_string()))?;
+    let version = rows::read(row, Columns::integer).map_err(|error| Failure::Refused(error.to_string()))?;
     let latest = migrations::latest();
     if version > latest {
         return Err(Failure::Refused(format!("the database has version {version}, this code knows {latest}")));
@@ -259,7 +295,7 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
 
     async fn tenant_exists(&self, name: &str) -> Result<bool, CatalogError> {
         let count = statement("SELECT count(*) FROM tenants WHERE name = ?1", [text(name)]);
-        let count: u64 = rows::lone_integer(self.row(IfLost::Repeat, count).await?)?;
+        let count: u64 = rows::read(self.row(IfLost::Repeat, count).await?, Columns::integer)?;
         Ok(count > 0)
     }
 
@@ -270,20 +306,21 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
              ON CONFLICT (tenant, name) DO UPDATE SET id = id RETURNING {DATABASE}"
         );
         let insert = statement(sql, [rows::uuid(id), text(tenant), text(name)]);
-        let row = rows::database(self.row(IfLost::Repeat, insert).await?)?;
+        let row = rows::read(self.row(IfLost::Repeat, insert).await?, rows::database)?;
         if row.id == id { Ok(()) } else { Err(CatalogError::AlreadyExists) }
     }
 
     async fn get_database(&self, tenant: &str, name: &str) -> Result<DatabaseRow, CatalogError> {
         let sql = format!("SELECT {DATABASE} FROM databases WHERE tenant = ?1 AND name = ?2");
-        rows::database(self.row(IfLost::Repeat, statement(sql, [text(tenant), text(name)])).await?)
+        let select = statement(sql, [text(tenant), text(name)]);
+        rows::read(self.row(IfLost::Repeat, select).await?, rows::database)
     }
 
     async fn list_databases(&self, tenant: &str, page: Page) -> Result<Vec<DatabaseRow>, CatalogError> {
-        let sql = format!("SELECT {DATABASE} FROM databases WHERE tenant = ?1 ORDER BY seq LIMIT ?2 OFFSET ?3");
-        let [limit, offset] = slice(page);
-        let listing = self.run_one(IfLost::Repeat, statement(sql, [text(tenant), limit, offset])).await?;
-        listing.rows.into_iter().map(rows::database).collect()
+        let sql = format!(
+            "SELECT {DATABASE}, seq FROM databases WHERE tenant = ?4 AND seq > ?1 ORDER BY seq LIMIT ?2 OFFSET ?3"
+        );
+        self.listing(&sql, &[text(tenant)], page, rows::database).await
     }
 
     async fn delete_database(&self, tenant: &str, name: &str) -> Result<(), CatalogError> {
@@ -298,9 +335,9 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
     async fn create_collection(&self, new: NewCollection) -> Result<CollectionRow, CatalogError> {
         let (id, get_or_create) = (new.id, new.get_or_create);
         let row = self.row(IfLost::Repeat, insert_collection(new)).await?;
-        let (row, is_living) = rows::collection_and_flag(row)?;
+        let (row, living) = rows::read(row, |columns| Ok((rows::collection(columns)?, columns.integer::<u8>()?)))?;
         // The id is in use and deleted: this is a second try, and someone deleted what the first had made.
-        if !is_living || (row.id != id && !get_or_create) {
+        if living == 0 || (row.id != id && !get_or_create) {
             return Err(CatalogError::AlreadyExists);
         }
         Ok(row)
@@ -312,12 +349,13 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
              WHERE tenant = ?1 AND database = ?2 AND name = ?3 AND deleted_at IS NULL"
         );
         let select = statement(sql, [text(tenant), text(database), text(name)]);
-        rows::collection(self.row(IfLost::Repeat, select).await?)
+        rows::read(self.row(IfLost::Repeat, select).await?, rows::collection)
     }
 
     async fn get_collection_by_id(&self, id: CollectionId) -> Result<CollectionRow, CatalogError> {
         let sql = format!("SELECT {COLLECTION} FROM collections WHERE id = ?1 AND deleted_at IS NULL");
-        rows::collection(self.row(IfLost::Repeat, statement(sql, [text(id.to_string())])).await?)
+        let select = statement(sql, [text(id.to_string())]);
+        rows::read(self.row(IfLost::Repeat, select).await?, rows::collection)
     }
 
     async fn list_collections(
@@ -327,17 +365,16 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
         page: Page,
     ) -> Result<Vec<CollectionRow>, CatalogError> {
         let sql = format!(
-            "SELECT {COLLECTION} FROM collections
-             WHERE tenant = ?1 AND database = ?2 AND deleted_at IS NULL ORDER BY seq LIMIT ?3 OFFSET ?4"
+            "SELECT {COLLECTION}, seq FROM collections
+             WHERE tenant = ?4 AND database = ?5 AND deleted_at IS NULL AND seq > ?1 ORDER BY seq LIMIT ?2 OFFSET ?3"
         );
-        let [limit, offset] = slice(page);
-        let select = statement(sql, [text(tenant), text(database), limit, offset]);
-        self.run_one(IfLost::Repeat, select).await?.rows.into_iter().map(rows::collection).collect()
+        self.listing(&sql, &[text(tenant), text(database)], page, rows::collection).await
     }
 
     async fn count_collections(&self, tenant: &str, database: &str) -> Result<u64, CatalogError> {
         let sql = "SELECT count(*) FROM collections WHERE tenant = ?1 AND database = ?2 AND deleted_at IS NULL";
-        rows::lone_integer(self.row(IfLost::Repeat, statement(sql, [text(tenant), text(database)])).await?)
+        let count = statement(sql, [text(tenant), text(database)]);
+        rows::read(self.row(IfLost::Repeat, count).await?, Columns::integer)
     }
 
     async fn update_collection(&self, id: CollectionId, change: CollectionChange) -> Result<(), CatalogError> {
@@ -356,7 +393,7 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
              WHERE id = ?1 AND deleted_at IS NULL RETURNING {COLLECTION}"
         );
         let update = statement(sql, [text(id.to_string()), integer(dimension.into())?]);
-        rows::collection(self.row(IfLost::Repeat, update).await?)
+        rows::read(self.row(IfLost::Repeat, update).await?, rows::collection)
     }
 
     async fn add_schema_keys(&self, id: CollectionId, keys: Map<String, Value>) -> Result<(), CatalogError> {
@@ -391,12 +428,6 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
         let version = self.run_one(IfLost::Repeat, statement(migrations::READ_VERSION, [])).await?;
         version_in(version).map(drop).map_err(CatalogError::from)
     }
-}
-
-/// `LIMIT` and `OFFSET` for `page`; a negative limit is none.
-fn slice(page: Page) -> [libsql_hrana::proto::Value; 2] {
-    let limit = page.limit.map_or(libsql_hrana::proto::Value::Integer { value: -1 }, bound);
-    [limit, bound(page.offset)]
 }
 
 /// Inserts the collection if its database exists, and returns the row that then has its name or its id, followed by

@@ -104,19 +104,13 @@ fn unwrapped((label, entry): (String, Value)) -> Option<(String, Value)> {
     Some((key(&label)?, entries.into_iter().next()?))
 }
 
-/// The collection in a row of the columns [`COLLECTION`].
-pub(super) fn collection(row: Row) -> Result<CollectionRow, CatalogError> {
-    collection_columns(&mut Columns::of(row))
+/// What `read` makes of a row.
+pub(super) fn read<T>(row: Row, read: impl Fn(&mut Columns) -> Result<T, CatalogError>) -> Result<T, CatalogError> {
+    read(&mut Columns { values: row.values.into_iter(), column_idx: 0 })
 }
 
-/// The collection in a row of the columns [`COLLECTION`] and a truth value.
-pub(super) fn collection_and_flag(row: Row) -> Result<(CollectionRow, bool), CatalogError> {
-    let mut columns = Columns::of(row);
-    let collection = collection_columns(&mut columns)?;
-    Ok((collection, columns.integer::<i64>()? != 0))
-}
-
-fn collection_columns(columns: &mut Columns) -> Result<CollectionRow, CatalogError> {
+/// The collection in the columns [`COLLECTION`].
+pub(super) fn collection(columns: &mut Columns) -> Result<CollectionRow, CatalogError> {
     Ok(CollectionRow {
         id: columns.parsed(model::CollectionId::parse)?,
         name: columns.text()?,
@@ -132,9 +126,8 @@ fn collection_columns(columns: &mut Columns) -> Result<CollectionRow, CatalogErr
     })
 }
 
-/// The database in a row of the columns [`DATABASE`].
-pub(super) fn database(row: Row) -> Result<DatabaseRow, CatalogError> {
-    let mut columns = Columns::of(row);
+/// The database in the columns [`DATABASE`].
+pub(super) fn database(columns: &mut Columns) -> Result<DatabaseRow, CatalogError> {
     Ok(DatabaseRow {
         id: columns.parsed(|text| uuid::Uuid::try_parse(text).ok())?.as_u128(),
         name: columns.text()?,
@@ -142,22 +135,13 @@ pub(super) fn database(row: Row) -> Result<DatabaseRow, CatalogError> {
     })
 }
 
-/// The only integer of a row of one column.
-pub(super) fn lone_integer<T: TryFrom<i64>>(row: Row) -> Result<T, CatalogError> {
-    Columns::of(row).integer()
-}
-
 /// The columns of a row that were not read yet.
-struct Columns {
+pub(super) struct Columns {
     values: std::vec::IntoIter<Sql>,
     column_idx: usize,
 }
 
 impl Columns {
-    fn of(row: Row) -> Self {
-        Columns { values: row.values.into_iter(), column_idx: 0 }
-    }
-
     fn next(&mut self) -> Sql {
         self.column_idx += 1;
         self.values.next().unwrap_or_default()
@@ -202,7 +186,7 @@ impl Columns {
         }
     }
 
-    fn integer<T: TryFrom<i64>>(&mut self) -> Result<T, CatalogError> {
+    pub(super) fn integer<T: TryFrom<i64>>(&mut self) -> Result<T, CatalogError> {
         self.optional_integer()?.ok_or_else(|| self.nonsense())
     }
 }
