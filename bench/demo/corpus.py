@@ -107,7 +107,7 @@ def _embedded(source: str, rows: list[tuple[str, str, Metadata]], questions: Que
 
 
 def _from_folder(folder: Path, records: int) -> Corpus:
-    """`records.jsonl`: a line for each record with `id`, `document`, `metadata`; `vectors.f16.npy`: a row for each, in that order."""
+    """`records.jsonl`: a record with `id`, `document`, `metadata` a line; `vectors.f16.npy`: a row for each, in that order."""
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line, _ in zip(lines, range(records), strict=False)]
     vectors = np.array(np.load(folder / "vectors.f16.npy", mmap_mode="r")[: len(rows)], dtype=np.float32)

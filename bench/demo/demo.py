@@ -188,7 +188,7 @@ class Demo:
         return [row for row, (metadata, text) in rows if (not where or matches(where, metadata)) and wanted.search(text)]
 
     def _show(self, answer: Answer, where_document: Where | None = None) -> None:
-        """A line for each of the first records: its distance, if any, the fields that are asked for, the text where it matched."""
+        """A line for each of the first records: distance, if any, the fields that are asked for, the text where it matched."""
         fields = (self.corpus.questions.label[0], self.corpus.questions.number[0])
         rows = []
         for id_, text, metadata in zip(answer["ids"], answer["documents"], answer["metadatas"], strict=True):
