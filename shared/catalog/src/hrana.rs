@@ -334,13 +334,8 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
 
     async fn create_collection(&self, new: NewCollection) -> Result<CollectionRow, CatalogError> {
         let (id, get_or_create) = (new.id, new.get_or_create);
-        let row = self.row(IfLost::Repeat, insert_collection(new)).await?;
-        let (row, living) = rows::read(row, |columns| Ok((rows::collection(columns)?, columns.integer::<u8>()?)))?;
-        // The id is in use and deleted: this is a second try, and someone deleted what the first had made.
-        if living == 0 || (row.id != id && !get_or_create) {
-            return Err(CatalogError::AlreadyExists);
-        }
-        Ok(row)
+        let row = rows::read(self.row(IfLost::Repeat, insert_collection(new)).await?, rows::collection)?;
+        if row.id == id || get_or_create { Ok(row) } else { Err(CatalogError::AlreadyExists) }
     }
 
     async fn get_collection(&self, tenant: &str, database: &str, name: &str) -> Result<CollectionRow, CatalogError> {
@@ -430,15 +425,14 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
     }
 }
 
-/// Inserts the collection if its database exists, and returns the row that then has its name or its id, followed by
-/// whether that is living. No row: no database. What is there stays as it is.
+/// Inserts the collection if its database exists, and returns the living row that then has its name; what is there
+/// stays as it is. No row: no database. A UNIQUE violation: the id is that of another name or of a deleted collection.
 fn insert_collection(new: NewCollection) -> Stmt {
     let sql = format!(
         "INSERT INTO collections (id, tenant, database, name, metadata, configuration, schema, schema_keys)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM databases WHERE tenant = ?2 AND name = ?3)
          ON CONFLICT (tenant, database, name) WHERE deleted_at IS NULL DO UPDATE SET id = id
-         ON CONFLICT (id) DO UPDATE SET id = id
-         RETURNING {COLLECTION}, deleted_at IS NULL"
+         RETURNING {COLLECTION}"
     );
     let (schema, schema_keys) = rows::schema_columns(new.schema);
     let metadata = or_null(new.metadata.as_ref().map(json));
