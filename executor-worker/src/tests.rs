@@ -1,0 +1,127 @@
+//! An executor over a log in memory: what it sees, what it costs, and what damage does to it.
+
+use super::*;
+use model::{CollectionId, Lsn, Operation, OperationKind, Space, Timestamp, keys, limits};
+use query::{Read, Source};
+use runtime::{NativeRuntime, Runtime};
+use storage::{Faulty, MemoryStore, PutMode};
+use wal::{Placement, RefreshError, RowSource, RowView, Writer};
+
+const COLLECTION: CollectionId = CollectionId::from_u128(1);
+
+struct World {
+    store: Faulty<MemoryStore, NativeRuntime>,
+    runtime: NativeRuntime,
+    cache: Cache,
+}
+
+struct Rows(NativeRuntime);
+
+impl RowSource for Rows {
+    async fn refresh(&self) -> Result<RowView, RefreshError> {
+        Ok(RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: self.0.now() })
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let runtime = NativeRuntime::new();
+        World { store: Faulty::new(MemoryStore::default(), runtime.clone()), runtime, cache: Cache::default() }
+    }
+
+    async fn add(&self, collection: CollectionId, id: &str, document: &str) {
+        let rows = Rows(self.runtime.clone());
+        let writer = Writer { store: self.store.store(), runtime: &self.runtime, rows: &rows, collection };
+        let document = Some(document.to_owned());
+        let embedding = Some(vec![1.0, 2.0]);
+        let add = Operation { kind: OperationKind::Add, embedding, document, ..Operation::delete(id.into()) };
+        let row = rows.refresh().await.expect("always there");
+        writer.append(&[add], row, Placement::Anywhere(None), Timestamp(u64::MAX)).await.expect("written");
+    }
+
+    async fn count(&self, collection: CollectionId) -> Result<u64, PlanError> {
+        let source = Source { collection, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
+        let executor = Executor { store: self.store.clone(), cache: &self.cache };
+        executor.run(&QueryPlan { source, read: Read::Count }).await.map(|answer| answer.count)
+    }
+}
+
+#[tokio::test]
+async fn a_warm_read_of_an_unchanged_log_is_one_probe() {
+    let world = World::new();
+    world.add(COLLECTION, "a", "").await;
+    assert_eq!(world.count(COLLECTION).await, Ok(1));
+    world.store.reset_counts();
+    assert_eq!(world.count(COLLECTION).await, Ok(1));
+    assert_eq!((world.store.counts().get, world.store.counts().total()), (1, 1));
+}
+
+#[tokio::test]
+async fn every_read_sees_what_was_written_before_it() {
+    let world = World::new();
+    for n in 0..30 {
+        world.add(COLLECTION, &n.to_string(), "").await;
+        assert_eq!(world.count(COLLECTION).await, Ok(n + 1));
+    }
+}
+
+#[tokio::test]
+async fn concurrent_reads_share_what_they_fetch_and_agree() {
+    let world = World::new();
+    for n in 0..20 {
+        world.add(COLLECTION, &n.to_string(), "").await;
+    }
+    let counts = futures_util::future::join_all((0..8).map(|_| world.count(COLLECTION))).await;
+    assert!(counts.iter().all(|count| *count == Ok(20)), "{counts:?}");
+}
+
+#[tokio::test]
+async fn damage_is_an_error_that_names_the_key_and_ends_with_the_damage() {
+    let world = World::new();
+    world.add(COLLECTION, "a", "").await;
+    world.add(COLLECTION, "b", "").await;
+    let key = keys::fragment(COLLECTION, Lsn(1));
+    let sound = world.store.get(&key).await.expect("readable").expect("there");
+    world.store.put(&key, sound.slice(..sound.len() - 1), PutMode::Overwrite).await.expect("written");
+    for _ in 0..2 {
+        assert!(matches!(world.count(COLLECTION).await, Err(PlanError::Corrupt(why)) if why.contains(&key)));
+    }
+    world.store.put(&key, sound, PutMode::Overwrite).await.expect("written");
+    assert_eq!(world.count(COLLECTION).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_an_error_and_is_read_again_when_it_is_back() {
+    let world = World::new();
+    world.add(COLLECTION, "a", "").await;
+    world.store.inject(storage::OperationKind::Get, storage::Fault::Refused);
+    assert!(matches!(world.count(COLLECTION).await, Err(PlanError::Unavailable(_))));
+    assert_eq!(world.count(COLLECTION).await, Ok(1));
+}
+
+#[tokio::test]
+async fn the_cache_keeps_to_its_budget() {
+    let world = World::new();
+    let document = "x".repeat(limits::EXECUTOR_CACHE_BYTES / 3);
+    for n in 1..=4 {
+        let collection = CollectionId::from_u128(n);
+        world.add(collection, "a", &document).await;
+        assert_eq!(world.count(collection).await, Ok(1));
+    }
+    let kept = |n| world.cache.tail(CollectionId::from_u128(n), Lsn(0)).borrow().end.next == Lsn(1);
+    assert_eq!([1, 2, 3, 4].map(kept), [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn plans_cross_http() {
+    let world = World::new();
+    world.add(COLLECTION, "a", "").await;
+    let executor = Executor { store: world.store.clone(), cache: &world.cache };
+    let source = Source { collection: COLLECTION, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
+    let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count }).expect("JSON");
+    let response = executor.handle(Request::new(plan.into())).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(serde_json::from_slice::<Answer>(response.body()).expect("an answer").count, 1);
+    let response = executor.handle(Request::new(Bytes::from_static(b"{}"))).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}

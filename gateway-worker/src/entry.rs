@@ -61,7 +61,7 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
     let catalog = HranaConfig { url: required("CATALOG_URL")?, token: text("CATALOG_TOKEN") };
     Ok(Gateway {
         store: Retry::new(S3Store::new(store, runtime.clone()).map_err(|error| error.to_string())?, runtime.clone()),
-        catalog: HranaCatalog::new(catalog, runtime.clone()),
+        catalog: HranaCatalog::new(catalog, runtime.clone()).map_err(|error| error.to_string())?,
         executors,
         runtime,
         memory: MEMORY.with(|memory| *memory),

@@ -75,3 +75,6 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
