@@ -26,7 +26,8 @@ fn pyarrow_reads_from_the_bucket_what_the_api_returns() {
     .expect(201);
     write("add", json!({ "ids": ["a"], "embeddings": [[9, 9, 9]], "documents": ["ignored"] })).expect(201);
     write("update", json!({ "ids": ["a", "nobody"], "metadatas": [{ "i": null, "f": 2.5 }, { "x": 1 }] })).expect(200);
-    write("upsert", json!({ "ids": ["b", "new"], "embeddings": [[3, 2, 1], [0, 0, 0]], "documents": ["now", null] })).expect(200);
+    write("upsert", json!({ "ids": ["b", "new"], "embeddings": [[3, 2, 1], [0, 0, 0]], "documents": ["now", null] }))
+        .expect(200);
     write("delete", json!({ "ids": ["gone"] })).expect(200);
 
     let everything = json!({ "include": ["embeddings", "documents", "metadatas", "uris"] });

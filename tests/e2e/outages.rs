@@ -56,20 +56,12 @@ fn is_unavailable(url: &str, collection: &Collection, verb: &str, body: &serde_j
 
 #[test]
 fn without_the_store_requests_are_refused_until_it_is_back() {
-    check(
-        "store-killed",
-        |stack| stack.kill(Part::Store).unwrap(),
-        |stack| stack.restart(Part::Store).unwrap(),
-    );
+    check("store-killed", |stack| stack.kill(Part::Store).unwrap(), |stack| stack.restart(Part::Store).unwrap());
 }
 
 #[test]
 fn without_the_catalog_requests_are_refused_until_it_is_back() {
-    check(
-        "catalog-killed",
-        |stack| stack.kill(Part::Catalog).unwrap(),
-        |stack| stack.restart(Part::Catalog).unwrap(),
-    );
+    check("catalog-killed", |stack| stack.kill(Part::Catalog).unwrap(), |stack| stack.restart(Part::Catalog).unwrap());
 }
 
 #[test]

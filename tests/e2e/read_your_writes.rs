@@ -127,7 +127,9 @@ fn concurrent_deletes_by_filter_count_each_record_once() {
             .map(|_| {
                 scope.spawn(|| {
                     let body = json!({ "where": { "doomed": true }, "limit": 40 });
-                    Api::new(&url).post(&collection.verb("delete"), &body).expect(200).json()["deleted"].as_u64().unwrap()
+                    Api::new(&url).post(&collection.verb("delete"), &body).expect(200).json()["deleted"]
+                        .as_u64()
+                        .unwrap()
                 })
             })
             .collect();

@@ -98,7 +98,8 @@ fn batch(number: u64) -> Value {
 /// How many records there are of each batch, after writing and reading worked.
 fn batches_in(stack: &Stack, collection: &Collection) -> BTreeMap<u64, usize> {
     let api = Api::new(stack.gateway_url());
-    let before = api.post(&collection.verb("get"), &json!({ "include": ["metadatas", "documents"] })).expect(200).json();
+    let before =
+        api.post(&collection.verb("get"), &json!({ "include": ["metadatas", "documents"] })).expect(200).json();
     let mut counts = BTreeMap::new();
     for (i, metadata) in before["metadatas"].as_array().unwrap().iter().enumerate() {
         let id = before["ids"][i].as_str().unwrap();

@@ -95,7 +95,8 @@ impl Api {
     #[track_caller]
     pub(crate) fn fresh_collection(&self) -> Collection {
         let database = self.fresh_database();
-        let id = self.post(&format!("{database}/collections"), &json!({ "name": "records" })).expect(200).json()["id"].clone();
+        let id = self.post(&format!("{database}/collections"), &json!({ "name": "records" })).expect(200).json()["id"]
+            .clone();
         let id = id.as_str().unwrap().to_owned();
         Collection { path: format!("{database}/collections/{id}"), id }
     }

@@ -36,7 +36,14 @@ fn databases_are_made_listed_found_and_deleted() {
     assert_eq!(api.get(&databases).expect(200).json(), json!([]), "an unknown tenant has none");
     assert_eq!(api.post(&databases, &json!({ "name": "one" })).expect(200).json(), json!({}));
     api.post(&databases, &json!({ "name": "one" })).expect_error(409, CHROMA, "Database [one] already exists");
-    all_refused(&api, &databases, &[json!({ "name": "ab" }), json!({ "name": "a b" })], 400, INVALID, "Expected a name");
+    all_refused(
+        &api,
+        &databases,
+        &[json!({ "name": "ab" }), json!({ "name": "a b" })],
+        400,
+        INVALID,
+        "Expected a name",
+    );
 
     let one = api.get(&format!("{databases}/one")).expect(200).json();
     assert_eq!(one["name"], "one");
@@ -83,14 +90,19 @@ fn a_collection_is_found_by_name_in_some_places_and_by_id_in_others() {
     let api = api();
     let database = api.fresh_database();
     let collections = format!("{database}/collections");
-    let id = api.post(&collections, &json!({ "name": "letters" })).expect(200).json()["id"].as_str().unwrap().to_owned();
+    let id =
+        api.post(&collections, &json!({ "name": "letters" })).expect(200).json()["id"].as_str().unwrap().to_owned();
 
     let by_id_as_name = format!("Collection [{id}] does not exist");
     api.get(&format!("{collections}/{id}")).expect_error(404, NOT_FOUND, &by_id_as_name);
     api.call("DELETE", &format!("{collections}/{id}"), None).expect_error(404, NOT_FOUND, &by_id_as_name);
     api.get(&format!("{collections}/nothing")).expect_error(404, NOT_FOUND, "Collection [nothing] does not exist");
     api.get(&format!("{collections}/by-id/{NO_ONE}")).expect_error(404, NOT_FOUND, "does not exist");
-    api.get(&format!("{collections}/by-id/letters")).expect_error(400, INVALID, "Invalid collection ID format, expected UUID");
+    api.get(&format!("{collections}/by-id/letters")).expect_error(
+        400,
+        INVALID,
+        "Invalid collection ID format, expected UUID",
+    );
 
     let nothing = json!({});
     let put = |id: &str| api.call("PUT", &format!("{collections}/{id}"), Some(&nothing));
@@ -191,7 +203,8 @@ fn changing_a_collection_replaces_its_metadata() {
 fn floats_stay_floats_and_ints_stay_ints() {
     let api = api();
     let collections = format!("{}/collections", api.fresh_database());
-    let body = r#"{"name": "letters", "metadata": {"float": 1.0, "int": 1, "least": -9223372036854775808, "bool": true}}"#;
+    let body =
+        r#"{"name": "letters", "metadata": {"float": 1.0, "int": 1, "least": -9223372036854775808, "bool": true}}"#;
     super::post_raw(&api, &collections, body).expect(200);
     let got = api.get(&format!("{collections}/letters")).expect(200);
     let text = String::from_utf8_lossy(&got.body);

@@ -64,7 +64,8 @@ fn a_body_without_an_announced_length_is_bounded_too() {
         connection.write_all(head.as_bytes()).unwrap();
         let chunk = [b"100000\r\n".as_slice(), &[b' '; 1 << 20], b"\r\n"].concat();
         // The answer may come, and the connection go, before all is sent.
-        let _ = (0..60).try_for_each(|_| connection.write_all(&chunk)).and_then(|()| connection.write_all(b"0\r\n\r\n"));
+        let _ =
+            (0..60).try_for_each(|_| connection.write_all(&chunk)).and_then(|()| connection.write_all(b"0\r\n\r\n"));
         let mut answer = Vec::new();
         let read = connection.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);
@@ -92,7 +93,11 @@ fn deep_nesting_is_refused() {
         for depth in [100, 200, 10_000, 1_000_000] {
             let bodies = [
                 format!(r#"{{"where": {}{{"k": 1}}{}}}"#, r#"{"$and": ["#.repeat(depth), "]}".repeat(depth)),
-                format!(r#"{{"where_document": {}{{"$contains": "a"}}{}}}"#, r#"{"$or": ["#.repeat(depth), "]}".repeat(depth)),
+                format!(
+                    r#"{{"where_document": {}{{"$contains": "a"}}{}}}"#,
+                    r#"{"$or": ["#.repeat(depth),
+                    "]}".repeat(depth)
+                ),
                 "[".repeat(depth),
                 format!(r#"{{"anything": {}{}}}"#, "[".repeat(depth), "]".repeat(depth)),
                 format!(r#"{{"ids": {}{}}}"#, "[".repeat(depth), "]".repeat(depth)),
@@ -105,7 +110,11 @@ fn deep_nesting_is_refused() {
                     is_refused(&reply, &format!("depth {depth}, body {i}"));
                 }
             }
-            let metadata = format!(r#"{{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{{"k":{}1{}}}]}}"#, "[".repeat(depth), "]".repeat(depth));
+            let metadata = format!(
+                r#"{{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{{"k":{}1{}}}]}}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            );
             is_refused(&post_raw(api, &collection.verb("add"), metadata), &format!("metadata of depth {depth}"));
         }
     });
@@ -125,7 +134,9 @@ fn huge_filters_are_answered() {
 #[test]
 fn exploding_patterns_are_refused_or_answered_in_time() {
     survives(|api, collection| {
-        for pattern in ["(a{1000}){1000}", "((a{100}){100}){100}", &"(".repeat(100_000), &"(a|".repeat(50_000), "(a+)+$"] {
+        for pattern in
+            ["(a{1000}){1000}", "((a{100}){100}){100}", &"(".repeat(100_000), &"(a|".repeat(50_000), "(a+)+$"]
+        {
             let body = json!({ "where_document": { "$regex": pattern } });
             let reply = api.post(&collection.verb("get"), &body);
             assert!(reply.status < 500, "{}: {reply:?}", &pattern[..pattern.len().min(30)]);
@@ -160,7 +171,8 @@ fn numbers_beyond_all_bounds_are_refused() {
 #[test]
 fn paths_that_are_not_text_are_refused() {
     survives(|api, collection| {
-        for path in ["/api/v2/tenants/%ff", "/api/v2/tenants/%", "/api/v2/tenants/%00", "/api/v2/tenants/%F0%28%8C%BC"] {
+        for path in ["/api/v2/tenants/%ff", "/api/v2/tenants/%", "/api/v2/tenants/%00", "/api/v2/tenants/%F0%28%8C%BC"]
+        {
             let reply = api.get(path);
             is_refused(&reply, path);
         }
@@ -174,7 +186,12 @@ fn paths_that_are_not_text_are_refused() {
 fn bytes_that_are_not_http_disturb_nobody() {
     survives(|api, _| {
         let address = api.url().strip_prefix("http://").unwrap();
-        for noise in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"] {
+        for noise in [
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+            b"GET\r\n\r\n",
+            b"\0\0\0\0\r\n\r\n",
+            b"POST / HTTP/9.9\r\n\r\n",
+        ] {
             let mut connection = TcpStream::connect(address).unwrap();
             let _ = connection.write_all(noise);
         }

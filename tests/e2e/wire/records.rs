@@ -46,7 +46,10 @@ fn writes_are_checked_before_anything_is_written() {
         &[json!({ "ids": ["a"], "embeddings": [[1, 2, 3]] })],
         "Collection expecting embedding with dimension of 2, got 3",
     );
-    check(&[json!({ "ids": ["a", "b"], "embeddings": [[1, 2], [1]] })], "Inconsistent dimensions in provided embeddings");
+    check(
+        &[json!({ "ids": ["a", "b"], "embeddings": [[1, 2], [1]] })],
+        "Inconsistent dimensions in provided embeddings",
+    );
     check(&[json!({ "ids": ["a"], "embeddings": [[]] })], "Each embedding must have at least 1 dimension");
     check(&[json!({ "ids": ["a"], "embeddings": [[1e39, 1]] })], "Embeddings must not contain NaN or Infinity values");
     for key in ["", "#a", "$a"] {
@@ -170,8 +173,10 @@ fn bad_filters_are_400() {
         json!({ "$not": [{ "k": 1 }] }),
         json!({ "$and": { "k": 1 } }),
     ];
-    let documents = [json!({}), json!({ "$contains": 1 }), json!({ "$like": "x" }), json!({ "$contains": "a", "$regex": "b" })];
-    for (verb, body) in [("get", json!({})), ("query", json!({ "query_embeddings": [[0, 1]] })), ("delete", json!({}))] {
+    let documents =
+        [json!({}), json!({ "$contains": 1 }), json!({ "$like": "x" }), json!({ "$contains": "a", "$regex": "b" })];
+    for (verb, body) in [("get", json!({})), ("query", json!({ "query_embeddings": [[0, 1]] })), ("delete", json!({}))]
+    {
         let with = |part: &str, filter: &Value| {
             let mut body = body.clone();
             body[part] = filter.clone();

@@ -83,7 +83,8 @@ fn a_body_is_json_whatever_else_it_says_is_415() {
 fn what_is_not_json_is_400() {
     let api = api();
     let collection = api.fresh_collection();
-    let paths = ["/api/v2/tenants".to_owned(), collection.verb("add"), collection.verb("get"), collection.verb("query")];
+    let paths =
+        ["/api/v2/tenants".to_owned(), collection.verb("add"), collection.verb("get"), collection.verb("query")];
     for path in &paths {
         for body in [&b""[..], b"{", b"nothing", b"\xff\xfe"] {
             post_raw(&api, path, Bytes::from_static(body)).expect_error(400, INVALID, NOT_JSON);
@@ -100,8 +101,10 @@ fn what_is_not_json_is_400() {
 #[test]
 fn a_gzipped_body_is_not_json() {
     let api = api();
-    let gzip = Bytes::from_static(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00");
-    let request = Request::post(api.fresh_collection().verb("get")).header("content-encoding", "gzip").body(gzip).unwrap();
+    let gzip =
+        Bytes::from_static(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00");
+    let request =
+        Request::post(api.fresh_collection().verb("get")).header("content-encoding", "gzip").body(gzip).unwrap();
     api.send(request).unwrap().expect_error(400, INVALID, NOT_JSON);
 }
 
@@ -114,7 +117,10 @@ fn json_of_the_wrong_shape_is_422() {
         super::all_refused(&api, path, bodies, 422, CHROMA, WRONG_SHAPE);
     };
     check("/api/v2/tenants", &[json!({}), json!({ "name": 1 }), json!([]), json!(null), json!("x")]);
-    check(&format!("{database}/collections"), &[json!({}), json!({ "name": 1 }), json!({ "name": "abc", "get_or_create": null })]);
+    check(
+        &format!("{database}/collections"),
+        &[json!({}), json!({ "name": 1 }), json!({ "name": "abc", "get_or_create": null })],
+    );
     let one = json!([[1, 2]]);
     check(
         &collection.verb("add"),
@@ -170,7 +176,8 @@ fn unknown_members_and_null_members_are_as_if_absent() {
     api.post(&collection.verb("add"), &body).expect(201);
     let nulls = json!({ "ids": null, "where": null, "where_document": null, "limit": null, "offset": null });
     assert_eq!(api.post(&collection.verb("get"), &nulls).expect(200).json()["ids"], json!(["a"]));
-    let nulls = json!({ "query_embeddings": [[0, 1]], "ids": null, "where": null, "where_document": null, "n_results": null });
+    let nulls =
+        json!({ "query_embeddings": [[0, 1]], "ids": null, "where": null, "where_document": null, "n_results": null });
     assert_eq!(api.post(&collection.verb("query"), &nulls).expect(200).json()["ids"], json!([["a"]]));
 }
 
@@ -193,7 +200,11 @@ fn a_bad_query_string_is_400() {
 fn success_carries_json_and_no_trace_id() {
     let api = api();
     let collection = api.fresh_collection();
-    for reply in [api.get("/api/v2/heartbeat"), api.get(&collection.verb("count")), api.post(&collection.verb("get"), &json!({}))] {
+    for reply in [
+        api.get("/api/v2/heartbeat"),
+        api.get(&collection.verb("count")),
+        api.post(&collection.verb("get"), &json!({})),
+    ] {
         let reply = reply.expect(200);
         assert!(reply.header("content-type").starts_with("application/json"), "{reply:?}");
         assert!(!reply.headers.contains_key("chroma-trace-id"), "{reply:?}");
