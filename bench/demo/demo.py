@@ -279,7 +279,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\nstopped; the collection is removed", file=sys.stderr)
+        print("\nstopped", file=sys.stderr)
         sys.exit(130)
     except (OSError, ValueError, httpx.HTTPError, ChromaError) as error:
         print(f"error: {error or type(error).__name__}", file=sys.stderr)
