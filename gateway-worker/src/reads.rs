@@ -16,9 +16,10 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     ///
     /// Cost: one catalog read, beside the executor's work if the row was known before, else ahead of it.
     pub(crate) async fn read(&self, scope: &Scope, id: CollectionId, check: impl Fn(&CollectionRow) -> Result<(), ApiError>, read: &Read) -> Result<Answer, ApiError> {
-        let began = self.runtime.now();
         // A row without a dimension may be older than the first write, which would make any answer "nothing".
         let known = self.memory.row(id).filter(|seen| seen.row.dimension.is_some());
+        // Whether `seen` was asked for by this call. Timestamps cannot tell: within a millisecond much may happen.
+        let mut fresh = known.is_none();
         let mut seen = match known {
             Some(seen) => seen,
             None => self.fetch_row(id).await?,
@@ -27,20 +28,20 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             check_scope(&seen.row, scope)?;
             check(&seen.row)?;
             let plan = QueryPlan { source: source(&seen.row), read: read.clone() };
-            if seen.requested_at >= began {
+            if fresh {
                 let answer = self.executors.run(&plan).await?;
                 if self.runtime.now().ms_since(seen.requested_at) < limits::ANSWER_ROW_AGE_MAX_MS {
                     return Ok(answer);
                 }
                 seen = self.fetch_row(id).await?;
             } else {
-                let (answer, fresh) = join(self.executors.run(&plan), self.fetch_row(id)).await;
-                let fresh = fresh?;
-                check_scope(&fresh.row, scope)?;
-                if still_holds(&seen.row, &fresh.row) {
+                let (answer, now) = join(self.executors.run(&plan), self.fetch_row(id)).await;
+                let now = now?;
+                check_scope(&now.row, scope)?;
+                if still_holds(&seen.row, &now.row) {
                     return Ok(answer?);
                 }
-                seen = fresh;
+                (seen, fresh) = (now, true);
             }
         }
         Err(ApiError::unavailable("The collection changed faster than it could be read: try again"))

@@ -15,7 +15,8 @@ mod tests;
 ///
 /// - `clause`, `document_clause`: the members `where` and `where_document`, `None` if absent or null.
 ///
-/// Errors: 400 "Invalid where clause", 400 "Invalid where document clause".
+/// Errors: 400 "Invalid where clause", 400 "Invalid where document clause", 400 for more than
+/// [`limits::FILTER_REGEXES_MAX`] regular expressions.
 pub fn parse(clause: Option<&Value>, document_clause: Option<&Value>) -> Result<Option<Filter>, ApiError> {
     let invalid = |what: &'static str| move || ApiError::invalid_argument(what);
     // Joining the two takes a level of its own.
@@ -25,10 +26,24 @@ pub fn parse(clause: Option<&Value>, document_clause: Option<&Value>) -> Result<
     let document = document_clause
         .map(|clause| self::document_clause(clause, depth).ok_or_else(invalid("Invalid where document clause")))
         .transpose()?;
-    Ok(match (metadata, document) {
+    let filter = match (metadata, document) {
         (Some(metadata), Some(document)) => Some(Filter::And(vec![metadata, document])),
         (metadata, document) => metadata.or(document),
-    })
+    };
+    if filter.as_ref().is_some_and(|filter| regexes(filter) > limits::FILTER_REGEXES_MAX) {
+        let max = limits::FILTER_REGEXES_MAX;
+        return Err(ApiError::invalid_argument(format!("A filter can have at most {max} regular expressions")));
+    }
+    Ok(filter)
+}
+
+/// How many regular expressions a filter has.
+fn regexes(filter: &Filter) -> usize {
+    match filter {
+        Filter::And(filters) | Filter::Or(filters) => filters.iter().map(regexes).sum(),
+        Filter::Document(DocumentTest::Regex(_) | DocumentTest::NotRegex(_)) => 1,
+        Filter::Document(_) | Filter::Metadata { .. } => 0,
+    }
 }
 
 fn metadata_clause(clause: &Value, depth: usize) -> Option<Filter> {

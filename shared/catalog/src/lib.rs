@@ -23,7 +23,8 @@ pub const DEFAULT_TENANT: &str = "default_tenant";
 /// The database that exists in it from the start; its id is the zero UUID.
 pub const DEFAULT_DATABASE: &str = "default_database";
 
-/// The system database. Every call is one round trip and is atomic; every read is from the primary, never a replica.
+/// The system database. Every call is one round trip (a long listing: one for each few hundred rows) and is atomic;
+/// every read is from the primary, never a replica.
 ///
 /// A call answered [`CatalogError::Unavailable`] may still have had its effect, unless it only reads.
 pub trait Catalog {
@@ -32,7 +33,7 @@ pub trait Catalog {
     /// Whether there is a tenant of this name.
     async fn tenant_exists(&self, name: &str) -> Result<bool, CatalogError>;
 
-    /// `id` is the new database's id, 128 random bits. `AlreadyExists` if the tenant has one of this name; the tenant
+    /// `id` is the new database's id, 128 random bits. Repeating it with its own id succeeds. `AlreadyExists` if the tenant has one of this name; the tenant
     /// itself need not exist (as in Chroma).
     async fn create_database(&self, tenant: &str, name: &str, id: u128) -> Result<(), CatalogError>;
     /// `NotFound` if there is none.
@@ -42,7 +43,8 @@ pub trait Catalog {
     /// Its collections go with it. `NotFound` if there is none.
     async fn delete_database(&self, tenant: &str, name: &str) -> Result<(), CatalogError>;
 
-    /// Creates the collection. If there is one of this name: with `get_or_create` returns that one as it is, else
+    /// Creates the collection. Repeating it with its own id succeeds; an id once deleted is `AlreadyExists` for ever. If
+    /// there is one of this name: with `get_or_create` returns that one as it is, else
     /// `AlreadyExists`. `NotFound` if there is no such database.
     async fn create_collection(&self, new: NewCollection) -> Result<CollectionRow, CatalogError>;
     /// The living collection of this name; `NotFound` if there is none.

@@ -175,3 +175,11 @@ fn depth_is_bounded() {
     assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX - 1)), Some(&document)).is_ok());
     assert!(parse(Some(&nested(limits::FILTER_DEPTH_MAX)), Some(&document)).is_err());
 }
+
+#[test]
+fn regular_expressions_are_bounded() {
+    let with = |count: usize| json!({ "$or": vec![json!({"$regex": "x"}); count] });
+    assert!(parse(None, Some(&with(limits::FILTER_REGEXES_MAX))).is_ok());
+    let error = parse(None, Some(&with(limits::FILTER_REGEXES_MAX + 1))).expect_err("one too many");
+    assert!(error.message.contains("at most 16 regular expressions"), "{error:?}");
+}
