@@ -107,6 +107,7 @@ fn a_fragment_that_is_damaged_while_it_is_cached_is_refused_by_a_new_isolate() {
     assert_eq!(collection.ids(&api), ["a"]);
     Bucket::of(&stack).put(&fragment_key(&collection.id, 0), "garbage");
     stack.restart(Part::Workers).unwrap();
+    let api = Api::new(stack.gateway_url());
     refuses_reads(&api, &collection);
     // Where the log ends cannot be told from garbage: a write is refused as well, and nothing is put.
     api.post(&collection.verb("add"), &crate::harness::records(&["b"])).expect_error(500, "InternalError", "");

@@ -15,6 +15,9 @@ use tokio::runtime::Runtime;
 /// Longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// An older connection is not used again: workerd closes it after 5 s, and nobody listens for that between two calls.
+const IDLE_MAX: Duration = Duration::from_secs(2);
+
 /// A client with a connection of its own, which it keeps from request to request. It blocks: give each thread its own.
 pub(crate) struct Api {
     url: String,
@@ -34,7 +37,9 @@ impl Api {
     /// `url` without a path.
     pub(crate) fn new(url: impl Into<String>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Api { url: url.into(), runtime, client: Client::builder(TokioExecutor::new()).build_http() }
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_idle_timeout(IDLE_MAX);
+        Api { url: url.into(), runtime, client: client.build_http() }
     }
 
     /// The URL that it was made for.
