@@ -38,7 +38,7 @@ pub enum ProbeError {
 
 /// Tries the promises of [`ObjectStore`] on one object at `key`, which must be fresh (say, random), and removes it.
 ///
-/// Cost: 5 puts, 6 gets and a delete, one after the other. It finds stores that ignore conditions or serve cached answers,
+/// Cost: 4 puts, 6 gets and a delete, one after the other. It finds stores that ignore conditions or serve cached answers,
 /// not those that check and write in two steps: whether *racing* creators are kept apart is for `contract` to try.
 pub async fn probe(store: &impl ObjectStore, key: &str) -> Result<(), ProbeError> {
     let outcome = try_conditions(store, key).await;

@@ -7,7 +7,8 @@ use runtime::{Backoff, Runtime};
 use std::ops::Range;
 
 /// A store whose reads are tried up to [`limits::STORE_ATTEMPTS_MAX`] times, with growing pauses, as long as it does not
-/// answer.
+/// answer. No try begins later than [`limits::STORE_TIMEOUT_MS`] after the first, so a read from a store that hangs takes at
+/// most twice that long.
 ///
 /// Writes go through once, whatever comes of them:
 /// - A put of unknown outcome ([`PutError::Indeterminate`]) may still be carried out. Repeated blindly, a put that had
@@ -31,11 +32,14 @@ impl<S, R> Retry<S, R> {
 impl<S: ObjectStore, R: Runtime> Retry<S, R> {
     /// `read` until it is answered, refused, or out of tries: then its last error.
     async fn read<T>(&self, mut read: impl AsyncFnMut(&S) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let begun = self.runtime.now();
         let mut backoff = Backoff::tries(limits::STORE_ATTEMPTS_MAX);
         loop {
-            match read(&self.store).await {
-                Err(ReadError::Unavailable(_)) if backoff.pause(&self.runtime).await => {}
-                outcome => return outcome,
+            let outcome = read(&self.store).await;
+            let is_unanswered = matches!(outcome, Err(ReadError::Unavailable(_)));
+            let has_time = self.runtime.now().ms_since(begun) < limits::STORE_TIMEOUT_MS;
+            if !(is_unanswered && has_time && backoff.pause(&self.runtime).await) {
+                return outcome;
             }
         }
     }
@@ -73,7 +77,10 @@ mod tests {
 
     use super::*;
     use crate::{Fault, Faulty, MemoryStore, OperationKind};
+    use model::Timestamp;
     use runtime::NativeRuntime;
+    use std::cell::Cell;
+    use std::rc::Rc;
 
     fn faulty() -> Faulty<MemoryStore, NativeRuntime> {
         Faulty::new(MemoryStore::default(), NativeRuntime::new())
@@ -99,6 +106,29 @@ mod tests {
         }
         assert!(matches!(store.head("a").await, Err(ReadError::Unavailable(_))));
         assert_eq!(faulty.counts().head, u64::from(limits::STORE_ATTEMPTS_MAX));
+    }
+
+    #[tokio::test]
+    async fn a_read_out_of_time_is_not_repeated() {
+        /// Each look at the clock takes three quarters of the time that there is.
+        #[derive(Clone)]
+        struct Slow(Rc<Cell<u64>>);
+        impl Runtime for Slow {
+            fn now(&self) -> Timestamp {
+                Timestamp(self.0.replace(self.0.get() + limits::STORE_TIMEOUT_MS * 3 / 4))
+            }
+            fn random(&self) -> u128 {
+                0
+            }
+            async fn sleep(&self, _ms: u64) {}
+        }
+        let faulty = faulty();
+        let store = Retry::new(&faulty, Slow(Rc::default()));
+        for _ in 0..limits::STORE_ATTEMPTS_MAX {
+            faulty.inject(OperationKind::Get, Fault::Refused);
+        }
+        assert!(matches!(store.get("a").await, Err(ReadError::Unavailable(_))));
+        assert_eq!(faulty.counts().get, 2);
     }
 
     #[tokio::test]
