@@ -72,8 +72,12 @@ fn write(url: &str, collection: &Collection, numbers: &AtomicU64, stop: &AtomicB
         let number = numbers.fetch_add(1, Ordering::SeqCst);
         let verb = ["add", "upsert"][usize::try_from(number % 2).unwrap()];
         let written = api.try_call("POST", &collection.verb(verb), Some(&batch(number)));
-        let fate = if written.is_ok_and(|reply| reply.status < 300) { Fate::Written } else { Fate::Unknown };
+        let fate = if written.as_ref().is_ok_and(|reply| reply.status < 300) { Fate::Written } else { Fate::Unknown };
         fates.insert(number, fate);
+        if written.is_err() {
+            // The gateway is gone, and with it whoever could carry out more.
+            break;
+        }
         if fate == Fate::Written && number.is_multiple_of(3) {
             let body = json!({ "where": { "batch": number } });
             let deleted = api.try_call("POST", &collection.verb("delete"), Some(&body));
