@@ -46,7 +46,9 @@ async fn log<S: ObjectStore>(store: &S, collection: CollectionId) -> Result<Repo
     });
     match read.await {
         Ok(_) => {}
-        Err(error @ TailError::Unavailable(_)) => return Err(error).context(format!("the log of {collection} cannot be read")),
+        Err(error @ TailError::Unavailable(_)) => {
+            return Err(error).context(format!("the log of {collection} cannot be read"));
+        }
         Err(error @ TailError::Broken { .. }) => report.broken = Some(error.to_string()),
     }
     Ok(report)

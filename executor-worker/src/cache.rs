@@ -77,7 +77,8 @@ impl Cache {
         let mut tails = self.tails.borrow_mut();
         let mut bytes: usize = tails.values().map(|entry| entry.tail.borrow().overlay.bytes()).sum();
         while bytes > limits::EXECUTOR_CACHE_BYTES {
-            let oldest = tails.iter().filter(|(id, _)| **id != keep).min_by_key(|(_, entry)| entry.used_at).map(|(id, _)| *id);
+            let oldest =
+                tails.iter().filter(|(id, _)| **id != keep).min_by_key(|(_, entry)| entry.used_at).map(|(id, _)| *id);
             let Some(entry) = oldest.and_then(|id| tails.remove(&id)) else { return };
             bytes -= entry.tail.borrow().overlay.bytes();
         }

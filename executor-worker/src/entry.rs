@@ -19,7 +19,8 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
     let head = request_head(&request).map_err(|error| invalid(&error))?;
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
-    let config = S3Config::from_lookup(|name| env.var(name).ok().map(|value| value.to_string())).map_err(|error| invalid(&error))?;
+    let config = S3Config::from_lookup(|name| env.var(name).ok().map(|value| value.to_string()))
+        .map_err(|error| invalid(&error))?;
     let store = S3Store::new(config, runtime.clone()).map_err(|error| invalid(&error))?;
     let executor = Executor { store: Retry::new(store, runtime), cache: CACHE.with(|cache| *cache) };
     let response = executor.handle(head.map(|()| body)).await;

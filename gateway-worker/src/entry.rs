@@ -8,7 +8,9 @@ use catalog::{HranaCatalog, HranaConfig};
 use http::{HeaderMap, HeaderValue};
 use model::limits;
 use query::{Answer, PlanError, QueryPlan};
-use runtime::{RequestError, Runtime, WorkerRuntime, http_response, request_body, request_head, within, worker_response};
+use runtime::{
+    RequestError, Runtime, WorkerRuntime, http_response, request_body, request_head, within, worker_response,
+};
 use storage::{Retry, S3Config, S3Store};
 use worker::{Context, Env, Method, Request, RequestInit, Response, Result, console_error, event};
 
@@ -26,7 +28,9 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
     let trace = Trace::of(head.headers());
     let body = match request_body(&mut request, &head, limits::BODY_BYTES_MAX).await {
         Ok(body) => body,
-        Err(RequestError::TooLarge) => return worker_response(ApiError::too_large(head.uri().path()).into_response(&trace.id)),
+        Err(RequestError::TooLarge) => {
+            return worker_response(ApiError::too_large(head.uri().path()).into_response(&trace.id));
+        }
         Err(error) => return refused(&error, &trace),
     };
     let response = match gateway(&env, &trace) {
@@ -44,7 +48,13 @@ fn refused(error: &RequestError, trace: &Trace) -> Result<Response> {
     worker_response(ApiError::invalid_argument(error.to_string()).into_response(&trace.id))
 }
 
-type WorkerGateway = Gateway<'static, Retry<S3Store<WorkerRuntime>, WorkerRuntime>, HranaCatalog<WorkerRuntime>, BoundExecutors, WorkerRuntime>;
+type WorkerGateway = Gateway<
+    'static,
+    Retry<S3Store<WorkerRuntime>, WorkerRuntime>,
+    HranaCatalog<WorkerRuntime>,
+    BoundExecutors,
+    WorkerRuntime,
+>;
 
 fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, String> {
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty());
@@ -52,7 +62,12 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
     let runtime = WorkerRuntime::for_request(trace.parent.clone());
     let store = S3Config::from_lookup(text).map_err(|error| error.to_string())?;
     let count = required("EXECUTORS")?.parse().ok().filter(|count| (1..=limits::EXECUTORS_MAX).contains(count));
-    let executors = BoundExecutors { env: env.clone(), count: count.ok_or("EXECUTORS is not a number of executors")?, runtime: runtime.clone(), trace: trace.parent.clone() };
+    let executors = BoundExecutors {
+        env: env.clone(),
+        count: count.ok_or("EXECUTORS is not a number of executors")?,
+        runtime: runtime.clone(),
+        trace: trace.parent.clone(),
+    };
     let settings = Settings {
         allow_reset: text("ALLOW_RESET").is_some_and(|value| value == "true"),
         store_name: store_name(&store),

@@ -15,7 +15,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     /// Answers `read`, as of a moment after this call began, unless `check` refuses it for this collection.
     ///
     /// Cost: one catalog read, beside the executor's work if the row was known before, else ahead of it.
-    pub(crate) async fn read(&self, scope: &Scope, id: CollectionId, check: impl Fn(&CollectionRow) -> Result<(), ApiError>, read: &Read) -> Result<Answer, ApiError> {
+    pub(crate) async fn read(
+        &self,
+        scope: &Scope,
+        id: CollectionId,
+        check: impl Fn(&CollectionRow) -> Result<(), ApiError>,
+        read: &Read,
+    ) -> Result<Answer, ApiError> {
         // A row without a dimension may be older than the first write, which would make any answer "nothing".
         let known = self.memory.row(id).filter(|seen| seen.row.dimension.is_some());
         // Whether `seen` was asked for by this call. Timestamps cannot tell: within a millisecond much may happen.

@@ -14,21 +14,45 @@ pub enum Route {
     Identity,
     Reset,
     CreateTenant,
-    GetTenant { tenant: String },
-    UpdateTenant { tenant: String },
-    ListDatabases { tenant: String },
-    CreateDatabase { tenant: String },
+    GetTenant {
+        tenant: String,
+    },
+    UpdateTenant {
+        tenant: String,
+    },
+    ListDatabases {
+        tenant: String,
+    },
+    CreateDatabase {
+        tenant: String,
+    },
     GetDatabase(Scope),
     DeleteDatabase(Scope),
     ListCollections(Scope),
     CountCollections(Scope),
     CreateCollection(Scope),
-    GetCollection { scope: Scope, name: String },
-    GetCollectionById { scope: Scope, id: String },
-    UpdateCollection { scope: Scope, id: String },
-    DeleteCollection { scope: Scope, name: String },
+    GetCollection {
+        scope: Scope,
+        name: String,
+    },
+    GetCollectionById {
+        scope: Scope,
+        id: String,
+    },
+    UpdateCollection {
+        scope: Scope,
+        id: String,
+    },
+    DeleteCollection {
+        scope: Scope,
+        name: String,
+    },
     /// An operation on the records of one collection.
-    Records { scope: Scope, id: String, verb: Verb },
+    Records {
+        scope: Scope,
+        id: String,
+        verb: Verb,
+    },
     /// The first version of the API, which answers that it is gone.
     VersionOne,
 }
@@ -69,7 +93,8 @@ const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PA
 
 /// The route of a request; a path that ends in a slash is another path.
 pub fn route(method: &Method, path: &str) -> Result<Route, NoRoute> {
-    let segments: Option<Vec<String>> = path.strip_prefix('/').map(|path| path.split('/').map(percent_decoded).collect()).unwrap_or_default();
+    let segments: Option<Vec<String>> =
+        path.strip_prefix('/').map(|path| path.split('/').map(percent_decoded).collect()).unwrap_or_default();
     let segments = segments.ok_or(NoRoute::Path)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     if let Some(route) = matched(method, &segments) {
@@ -115,7 +140,9 @@ fn in_database(method: &str, scope: Scope, path: &[&str]) -> Option<Route> {
         ("PUT", ["collections", id]) => Route::UpdateCollection { scope, id: (*id).to_owned() },
         ("DELETE", ["collections", name]) => Route::DeleteCollection { scope, name: (*name).to_owned() },
         ("GET", ["collections", "by-id", id]) => Route::GetCollectionById { scope, id: (*id).to_owned() },
-        (_, ["collections", id, verb]) => Route::Records { scope, id: (*id).to_owned(), verb: record_verb(method, verb)? },
+        (_, ["collections", id, verb]) => {
+            Route::Records { scope, id: (*id).to_owned(), verb: record_verb(method, verb)? }
+        }
         _ => return None,
     })
 }
@@ -176,9 +203,21 @@ mod tests {
     fn paths_lead_to_routes() {
         check("GET", "/api/v2", Ok(Route::Heartbeat));
         check("GET", "/api/v2/heartbeat", Ok(Route::Heartbeat));
-        check("GET", &format!("{DATABASE}/collections/by-id"), Ok(Route::GetCollection { scope: scope(), name: "by-id".into() }));
-        check("GET", &format!("{DATABASE}/collections/by-id/x"), Ok(Route::GetCollectionById { scope: scope(), id: "x".into() }));
-        check("POST", &format!("{DATABASE}/collections/x/add"), Ok(Route::Records { scope: scope(), id: "x".into(), verb: Verb::Add }));
+        check(
+            "GET",
+            &format!("{DATABASE}/collections/by-id"),
+            Ok(Route::GetCollection { scope: scope(), name: "by-id".into() }),
+        );
+        check(
+            "GET",
+            &format!("{DATABASE}/collections/by-id/x"),
+            Ok(Route::GetCollectionById { scope: scope(), id: "x".into() }),
+        );
+        check(
+            "POST",
+            &format!("{DATABASE}/collections/x/add"),
+            Ok(Route::Records { scope: scope(), id: "x".into(), verb: Verb::Add }),
+        );
         check("GET", "/api/v1/heartbeat", Ok(Route::VersionOne));
     }
 
@@ -193,12 +232,24 @@ mod tests {
 
     #[test]
     fn other_paths_are_unknown_and_other_methods_not_allowed() {
-        for path in ["/", "", "/api", "/api/v2/", "/api/v3", "/api/v2/heartbeat/", "/api/v2/tenants/t/databases/d/collections/x/y"] {
+        for path in [
+            "/",
+            "",
+            "/api",
+            "/api/v2/",
+            "/api/v3",
+            "/api/v2/heartbeat/",
+            "/api/v2/tenants/t/databases/d/collections/x/y",
+        ] {
             check("GET", path, Err(NoRoute::Path));
         }
         check("GET", "/api/v2/reset", Err(NoRoute::Method(vec![Method::POST])));
         check("DELETE", "/api/v2/tenants", Err(NoRoute::Method(vec![Method::POST])));
         check("OPTIONS", &format!("{DATABASE}/collections"), Err(NoRoute::Method(vec![Method::GET, Method::POST])));
-        check("POST", "/api/v1/collections", Err(NoRoute::Method(METHODS.into_iter().filter(|m| m != Method::POST).collect())));
+        check(
+            "POST",
+            "/api/v1/collections",
+            Err(NoRoute::Method(METHODS.into_iter().filter(|m| m != Method::POST).collect())),
+        );
     }
 }

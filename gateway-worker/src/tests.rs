@@ -101,13 +101,24 @@ impl World {
         let runtime = NativeRuntime::new();
         World {
             store: Faulty::new(MemoryStore::default(), runtime.clone()),
-            catalog: CountingCatalog { inner: MemoryCatalog::default(), calls: Default::default(), down: Default::default() },
+            catalog: CountingCatalog {
+                inner: MemoryCatalog::default(),
+                calls: Default::default(),
+                down: Default::default(),
+            },
             memory: Memory::default(),
             runtime,
         }
     }
 
-    async fn send_with(&self, memory: &Memory, hook: &dyn Hook, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    async fn send_with(
+        &self,
+        memory: &Memory,
+        hook: &dyn Hook,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let gateway = Gateway {
             store: self.store.clone(),
             catalog: self.catalog.clone(),
@@ -119,7 +130,11 @@ impl World {
         let request = Request::builder().method(method).uri(format!("{COLLECTIONS}{path}"));
         let response = gateway.handle(request.body(body.to_string().into()).expect("a request"), TRACE).await;
         let failed = !response.status().is_success();
-        assert_eq!(failed, response.headers().contains_key("chroma-trace-id"), "errors and only errors carry a trace id");
+        assert_eq!(
+            failed,
+            response.headers().contains_key("chroma-trace-id"),
+            "errors and only errors carry a trace id"
+        );
         (response.status(), serde_json::from_slice(response.body()).unwrap_or(Value::Null))
     }
 
@@ -217,7 +232,10 @@ async fn the_first_dimension_holds_for_isolates_that_saw_none() {
     world.add(&collection, "a").await;
     let three = json!({ "ids": ["b"], "embeddings": [[1.0, 2.0, 3.0]] });
     let (status, body) = world.send_with(&other, &Nothing, "POST", &format!("{collection}/add"), three).await;
-    assert_eq!((status, &body["message"]), (StatusCode::BAD_REQUEST, &json!("Collection expecting embedding with dimension of 2, got 3")));
+    assert_eq!(
+        (status, &body["message"]),
+        (StatusCode::BAD_REQUEST, &json!("Collection expecting embedding with dimension of 2, got 3"))
+    );
 }
 
 /// Writes one record, once, when the executor has already matched.

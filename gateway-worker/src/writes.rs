@@ -3,9 +3,9 @@
 use crate::memory::SeenRow;
 use crate::reads::check_scope;
 use crate::routes::Scope;
+use crate::wire::ApiError;
 use crate::wire::configuration::schema_entries_for;
 use crate::wire::records::{Batch, check_dimension, check_read};
-use crate::wire::ApiError;
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
@@ -36,7 +36,12 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     }
 
     /// Appends operations, whose vectors have the collection's dimension, as one fragment.
-    pub(crate) async fn write(&self, scope: &Scope, id: CollectionId, operations: &[Operation]) -> Result<(), ApiError> {
+    pub(crate) async fn write(
+        &self,
+        scope: &Scope,
+        id: CollectionId,
+        operations: &[Operation],
+    ) -> Result<(), ApiError> {
         let seen = self.row_for_write(scope, id).await?;
         if operations.is_empty() {
             // Nothing to make durable, but the collection must be there.
@@ -58,7 +63,12 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
 
     /// Deletes the records that `matching` finds, all in one fragment that directly follows what was read to find them.
     /// Returns how many.
-    pub(crate) async fn delete_matching(&self, scope: &Scope, id: CollectionId, matching: Read) -> Result<u64, ApiError> {
+    pub(crate) async fn delete_matching(
+        &self,
+        scope: &Scope,
+        id: CollectionId,
+        matching: Read,
+    ) -> Result<u64, ApiError> {
         let seen = self.row_for_write(scope, id).await?;
         self.trust_store().await?;
         let deadline = self.write_deadline();
@@ -83,7 +93,12 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         self.runtime.now().plus_ms(WRITE_DEADLINE_MS)
     }
 
-    async fn append_anywhere(&self, seen: SeenRow, operations: &[Operation], deadline: Timestamp) -> Result<LogEnd, ApiError> {
+    async fn append_anywhere(
+        &self,
+        seen: SeenRow,
+        operations: &[Operation],
+        deadline: Timestamp,
+    ) -> Result<LogEnd, ApiError> {
         let id = seen.row.id;
         let first = self.append(&seen, operations, Placement::Anywhere(self.memory.end(id)), deadline).await;
         let result = match first {
@@ -97,7 +112,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         result.map_err(|error| self.append_error(id, error))
     }
 
-    async fn append(&self, seen: &SeenRow, operations: &[Operation], placement: Placement, deadline: Timestamp) -> Result<LogEnd, AppendError> {
+    async fn append(
+        &self,
+        seen: &SeenRow,
+        operations: &[Operation],
+        placement: Placement,
+        deadline: Timestamp,
+    ) -> Result<LogEnd, AppendError> {
         let rows = CatalogRows { gateway: self, id: seen.row.id };
         let writer = Writer { store: &self.store, runtime: &self.runtime, rows: &rows, collection: seen.row.id };
         let end = writer.append(operations, seen.view(), placement, deadline).await?;

@@ -16,7 +16,11 @@ fn ok(body: Bytes) -> Answered {
     Ok(responses::json(StatusCode::OK, body))
 }
 
-pub(super) async fn list<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, scope: &Scope) -> Answered {
+pub(super) async fn list<S, C: Catalog, E, R>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    scope: &Scope,
+) -> Answered {
     let page = body::page(call.query())?;
     ok(collections::collections(&gateway.catalog.list_collections(&scope.tenant, &scope.database, page).await?))
 }
@@ -25,7 +29,11 @@ pub(super) async fn count<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, E, R>
     ok(responses::count(gateway.catalog.count_collections(&scope.tenant, &scope.database).await?))
 }
 
-pub(super) async fn create<S, C: Catalog, E, R: Runtime>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, scope: &Scope) -> Answered {
+pub(super) async fn create<S, C: Catalog, E, R: Runtime>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    scope: &Scope,
+) -> Answered {
     let id = CollectionId::from_random(gateway.runtime.random());
     let new = collections::create(call.content_type(), call.body(), id, &scope.tenant, &scope.database)?;
     let name = new.name.clone();
@@ -58,7 +66,12 @@ where
     }
 }
 
-pub(super) async fn update<S, C, E, R>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, scope: &Scope, id: &str) -> Answered
+pub(super) async fn update<S, C, E, R>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    scope: &Scope,
+    id: &str,
+) -> Answered
 where
     S: ObjectStore,
     C: Catalog,
@@ -81,7 +94,11 @@ where
     ok(responses::empty())
 }
 
-pub(super) async fn delete<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, E, R>, scope: &Scope, name: &str) -> Answered {
+pub(super) async fn delete<S, C: Catalog, E, R>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    scope: &Scope,
+    name: &str,
+) -> Answered {
     match gateway.catalog.delete_collection(&scope.tenant, &scope.database, name).await {
         Err(CatalogError::NotFound) => Err(ApiError::collection_not_found(name)),
         result => ok(result.map(|()| responses::empty())?),

@@ -19,7 +19,13 @@ struct Records<'a, 'm, S, C, E, R> {
     id: CollectionId,
 }
 
-pub(super) async fn answer<S, C, E, R>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, scope: &Scope, id: CollectionId, verb: Verb) -> Answered
+pub(super) async fn answer<S, C, E, R>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    scope: &Scope,
+    id: CollectionId,
+    verb: Verb,
+) -> Answered
 where
     S: ObjectStore,
     C: Catalog,
@@ -36,7 +42,9 @@ where
         Verb::Get => records.get(records::get(kind, body)?).await,
         Verb::Query => records.query(records::query(kind, body)?).await,
         Verb::Count => records.count(call).await,
-        Verb::Search => Err(ApiError::unimplemented("Error executing plan: Not implemented: Search operation is not implemented yet")),
+        Verb::Search => Err(ApiError::unimplemented(
+            "Error executing plan: Not implemented: Search operation is not implemented yet",
+        )),
         Verb::IndexingStatus => Err(ApiError::unimplemented("Indexing status is not implemented yet")),
         Verb::Fork => Err(ApiError::unimplemented("Collection forking is not implemented yet")),
         Verb::ForkCount => Err(ApiError::unimplemented("Count forks is not implemented yet")),
@@ -52,7 +60,9 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
     async fn delete(&self, request: Delete) -> Answered {
         let deleted = match request {
             Delete::Nothing => self.gateway.write(self.scope, self.id, &[]).await.map(|()| 0)?,
-            Delete::Ids { operations, deleted } => self.gateway.write(self.scope, self.id, &operations).await.map(|()| deleted)?,
+            Delete::Ids { operations, deleted } => {
+                self.gateway.write(self.scope, self.id, &operations).await.map(|()| deleted)?
+            }
             Delete::Matching(read) => self.gateway.delete_matching(self.scope, self.id, read).await?,
         };
         Ok(responses::json(StatusCode::OK, responses::deleted(deleted)))

@@ -32,7 +32,9 @@ pub(super) fn identity() -> Response<Bytes> {
 }
 
 /// Asks catalog and store for something small: both must answer before reads or writes can.
-pub(super) async fn healthcheck<S: ObjectStore, C: Catalog, E: Executors, R: Runtime>(gateway: &Gateway<'_, S, C, E, R>) -> Response<Bytes> {
+pub(super) async fn healthcheck<S: ObjectStore, C: Catalog, E: Executors, R: Runtime>(
+    gateway: &Gateway<'_, S, C, E, R>,
+) -> Response<Bytes> {
     let marker = keys::probe_passed(&gateway.settings.store_name);
     let (catalog, store) = join(gateway.catalog.ping(), gateway.store.head(&marker)).await;
     let (status, body) = responses::healthcheck(catalog.is_ok() && store.is_ok(), store.is_ok());

@@ -1,9 +1,9 @@
 //! Routes about tenants and databases.
 
 use super::{Answered, Call};
+use crate::Gateway;
 use crate::routes::Scope;
 use crate::wire::{ApiError, body, names, responses, tenants};
-use crate::Gateway;
 use bytes::Bytes;
 use catalog::{Catalog, CatalogError};
 use http::StatusCode;
@@ -33,12 +33,20 @@ pub(super) fn update_tenant(call: &Call<'_>) -> Answered {
     ok(responses::empty())
 }
 
-pub(super) async fn list_databases<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, tenant: &str) -> Answered {
+pub(super) async fn list_databases<S, C: Catalog, E, R>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    tenant: &str,
+) -> Answered {
     let page = body::page(call.query())?;
     ok(responses::databases(&gateway.catalog.list_databases(tenant, page).await?))
 }
 
-pub(super) async fn create_database<S, C: Catalog, E, R: Runtime>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>, tenant: &str) -> Answered {
+pub(super) async fn create_database<S, C: Catalog, E, R: Runtime>(
+    gateway: &Gateway<'_, S, C, E, R>,
+    call: &Call<'_>,
+    tenant: &str,
+) -> Answered {
     let name = tenants::create_database(call.content_type(), call.body())?;
     let id = uuid::Builder::from_random_bytes(gateway.runtime.random().to_be_bytes()).into_uuid();
     match gateway.catalog.create_database(tenant, &name, id.as_u128()).await {

@@ -1,7 +1,7 @@
 //! The adapter for Workers: JavaScript's clock, crypto and timers, and `fetch`.
 
-use crate::{Http, HttpError, Runtime};
-use ::worker::{AbortController, CacheMode, Delay, Fetch, Headers, Method, RequestInit, RequestRedirect, Response};
+use crate::{Http, HttpError, Runtime, http_response};
+use ::worker::{AbortController, CacheMode, Delay, Fetch, Headers, Method, RequestInit, RequestRedirect};
 use bytes::Bytes;
 use http::HeaderValue;
 use model::Timestamp;
@@ -51,9 +51,8 @@ impl Http for WorkerRuntime {
         let no_reply = |error: ::worker::Error| HttpError::NoReply(error.to_string());
         let request = self.js_request(request).map_err(invalid)?;
         let abort = AbortOnDrop(AbortController::default());
-        let mut reply = Fetch::Request(request).send_with_signal(&abort.0.signal()).await.map_err(no_reply)?;
-        let body = reply.bytes().await.map_err(no_reply)?;
-        http_response(&reply, body)
+        let reply = Fetch::Request(request).send_with_signal(&abort.0.signal()).await.map_err(no_reply)?;
+        http_response(reply).await.map_err(no_reply)
     }
 }
 
@@ -80,12 +79,4 @@ impl WorkerRuntime {
         }
         ::worker::Request::new_with_init(&parts.uri.to_string(), &init)
     }
-}
-
-fn http_response(reply: &Response, body: Vec<u8>) -> Result<http::Response<Bytes>, HttpError> {
-    let mut response = http::Response::builder().status(reply.status_code());
-    for (name, value) in reply.headers().entries() {
-        response = response.header(name, value);
-    }
-    response.body(Bytes::from(body)).map_err(|error| HttpError::NoReply(error.to_string()))
 }

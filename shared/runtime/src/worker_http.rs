@@ -28,7 +28,11 @@ pub fn request_head(request: &Request) -> Result<http::Request<()>, RequestError
 }
 
 /// The body of `request`, if it has at most `bytes_max` bytes.
-pub async fn request_body(request: &mut Request, head: &http::Request<()>, bytes_max: usize) -> Result<Bytes, RequestError> {
+pub async fn request_body(
+    request: &mut Request,
+    head: &http::Request<()>,
+    bytes_max: usize,
+) -> Result<Bytes, RequestError> {
     let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     match announced {
         Some(length) if length > bytes_max => Err(RequestError::TooLarge),

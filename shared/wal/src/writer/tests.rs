@@ -200,7 +200,11 @@ async fn a_store_that_is_down_is_told_from_a_doubt() {
             world.store.inject(OperationKind::Put, fault);
         }
         let result = world.append("b", Placement::Anywhere(Some(end))).await;
-        let expected = if unknown { matches!(result, Err(AppendError::Unknown(_))) } else { matches!(result, Err(AppendError::NotWritten(_))) };
+        let expected = if unknown {
+            matches!(result, Err(AppendError::Unknown(_)))
+        } else {
+            matches!(result, Err(AppendError::NotWritten(_)))
+        };
         assert!(expected, "{fault:?}: {result:?}");
     }
 }
