@@ -14,10 +14,10 @@ pub(crate) fn shared_url() -> String {
     }
 }
 
-/// The stack behind [`shared_url`], contract Worker included. Nobody may kill any of it.
+/// The stack behind [`shared_url`]. Nobody may kill any of it.
 pub(crate) fn shared_stack() -> MutexGuard<'static, Stack> {
     static SHARED: OnceLock<Mutex<Stack>> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| Mutex::new(own_stack_with("shared", |config| config.contract_worker = true)));
+    let shared = SHARED.get_or_init(|| Mutex::new(own_stack("shared")));
     shared.lock().expect("the shared stack has started")
 }
 
