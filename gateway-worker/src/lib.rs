@@ -1,7 +1,7 @@
 //! The gateway: Chroma's HTTP API v2 in front of the log, the catalog and the executors.
 //!
 //! It keeps nothing that another component needs: [`memory`] may be lost at any time. In reading order: [`routes`], the
-//! API at a glance; [`wire`], Chroma's JSON <-> values; [`handlers`], check, call, answer; [`reads`] and [`writes`], how a
+//! API at a glance; [`wire`], Chroma's JSON <-> values; `handlers`, check, call, answer; `reads` and `writes`, how a
 //! collection is read and appended to; [`placement`], which executor reads it; `entry`, the Worker around all of it.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]

@@ -118,10 +118,10 @@ mod tests {
     #[test]
     fn a_full_memory_keeps_what_was_used_last() {
         let memory = Memory::default();
-        let ids = (0..=limits::GATEWAY_COLLECTIONS_MAX as u128).map(CollectionId::from_u128);
+        let mut ids = (0..=limits::GATEWAY_COLLECTIONS_MAX as u128).map(CollectionId::from_u128);
         ids.clone().for_each(|id| memory.see_end(id, end(1)));
         assert!(memory.collections.borrow().len() <= limits::GATEWAY_COLLECTIONS_MAX);
-        assert_eq!(memory.end(ids.last().unwrap()), Some(end(1)));
+        assert_eq!(memory.end(ids.next_back().unwrap()), Some(end(1)));
         assert_eq!(memory.end(CollectionId::from_u128(0)), None);
     }
 }

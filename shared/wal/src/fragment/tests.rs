@@ -56,7 +56,7 @@ proptest! {
     fn decode_inverts_encode(operations in prop::collection::vec(any_operation(), 0..20)) {
         let body = encoded(&operations);
         prop_assert_eq!(decode(&body).unwrap(), Fragment { header: header(&operations), operations: operations.clone() });
-        let start = &body[..body.len().min(HEADER_BYTES_MAX as usize)];
+        let start = &body[..body.len().min(usize::try_from(HEADER_BYTES_MAX).unwrap())];
         prop_assert_eq!(decode_header(start).unwrap(), header(&operations));
         prop_assert_eq!(encoded(&operations), body);
     }
