@@ -39,7 +39,7 @@ fn killing_everything_loses_nothing_acknowledged_and_halves_no_batch() {
         let of_round = write_until_killed(&mut stack, &collection, &numbers, seed);
         let acknowledged = of_round.values().filter(|fate| **fate != Fate::Unknown).count();
         println!("{} batches, {acknowledged} acknowledged", of_round.len());
-        assert!(acknowledged > 0, "nothing was acknowledged in 60 s: this round shows nothing");
+        assert!(acknowledged > 0, "hardly a write was acknowledged in 60 s: this round shows nothing");
         fates.extend(of_round);
         for part in Part::ALL {
             stack.restart(part).unwrap();
@@ -55,9 +55,9 @@ fn write_until_killed(stack: &mut Stack, collection: &Collection, numbers: &Atom
     thread::scope(|scope| {
         let write = || write(&url, collection, numbers, &stop, &acknowledged);
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();
-        // A cold start may take long on a busy machine; a round without an acknowledgement would show nothing.
+        // A cold start may take long on a busy machine. Of what was acknowledged each writer may be deleting one batch.
         let patience = Instant::now() + Duration::from_secs(60);
-        while acknowledged.load(Ordering::SeqCst) == 0 && Instant::now() < patience {
+        while acknowledged.load(Ordering::SeqCst) < 2 * WRITERS as u64 && Instant::now() < patience {
             thread::sleep(Duration::from_millis(5));
         }
         thread::sleep(Duration::from_millis(seed % 1500));
