@@ -78,7 +78,8 @@ impl<S: ObjectStore> Executor<'_, S> {
 fn status(error: &PlanError) -> StatusCode {
     match error {
         PlanError::Invalid(_) => StatusCode::BAD_REQUEST,
-        PlanError::UnknownId | PlanError::Corrupt(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        PlanError::UnknownId => StatusCode::NOT_FOUND,
+        PlanError::Corrupt(_) => StatusCode::INTERNAL_SERVER_ERROR,
         PlanError::Unavailable(_) | PlanError::TooLarge(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -26,6 +26,7 @@ use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, within};
 use storage::ObjectStore;
 use wire::ApiError;
+use wire::error::with_trace;
 
 /// Whoever runs plans.
 pub trait Executors {
@@ -64,15 +65,16 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     /// Answers `request` within [`limits::REQUEST_DEADLINE_MS`]. `trace_id`: 32 hexadecimal digits that errors carry.
     pub async fn handle(&self, request: Request<Bytes>, trace_id: &str) -> Response<Bytes> {
         let answer = within(&self.runtime, limits::REQUEST_DEADLINE_MS, handlers::answer(self, &request)).await;
-        match answer.unwrap_or_else(|| Err(ApiError::indeterminate("the request's deadline passed"))) {
-            Ok(response) => response,
-            Err(error) => {
-                if error.cause.is_some() {
-                    (self.settings.log)(&format!("{trace_id} {} {}: {error}", request.method(), request.uri().path()));
-                }
-                error.into_response(trace_id)
-            }
+        let error = match answer.unwrap_or_else(|| Err(ApiError::indeterminate("the request's deadline passed"))) {
+            Ok(response) if response.status().is_success() => return response,
+            // A health check that tells of an outage.
+            Ok(response) => return with_trace(response, trace_id),
+            Err(error) => error,
+        };
+        if error.cause.is_some() {
+            (self.settings.log)(&format!("{trace_id} {} {}: {error}", request.method(), request.uri().path()));
         }
+        error.into_response(trace_id)
     }
 }
 

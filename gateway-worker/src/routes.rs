@@ -97,6 +97,9 @@ pub fn route(method: &Method, path: &str) -> Result<Route, NoRoute> {
         path.strip_prefix('/').map(|path| path.split('/').map(percent_decoded).collect()).unwrap_or_default();
     let segments = segments.ok_or(NoRoute::Path)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if segments.contains(&"") {
+        return Err(NoRoute::Path);
+    }
     if let Some(route) = matched(method, &segments) {
         return Ok(route);
     }
@@ -239,6 +242,7 @@ mod tests {
             "/api/v2/",
             "/api/v3",
             "/api/v2/heartbeat/",
+            "/api/v2/tenants/",
             "/api/v2/tenants/t/databases/d/collections/x/y",
         ] {
             check("GET", path, Err(NoRoute::Path));

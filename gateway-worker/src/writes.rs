@@ -202,4 +202,8 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> RowSource for Catalog
             Err(error) => Err(RefreshError::Unavailable(error.to_string())),
         }
     }
+
+    fn known_end(&self) -> Option<LogEnd> {
+        self.gateway.memory.end(self.id)
+    }
 }

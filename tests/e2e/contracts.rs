@@ -45,7 +45,7 @@ fn sqld_keeps_the_catalog_contract() {
 fn the_contracts_are_kept_inside_workerd() {
     let stack = own_stack_with("contract-worker", |config| config.contract_worker = true);
     let worker = Api::new(stack.contract_url().expect("the stack serves the contract Worker"));
-    for contract in ["/storage", "/catalog", "/kernels"] {
+    for contract in ["/runtime", "/storage", "/catalog", "/kernels"] {
         let report = worker.get(contract);
         let outcomes = report.json();
         let outcomes = outcomes.as_object().unwrap_or_else(|| panic!("{contract}: {report:?}"));

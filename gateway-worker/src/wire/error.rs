@@ -149,10 +149,8 @@ impl ApiError {
     ///
     /// - `trace_id`: 32 hexadecimal digits, see [`trace_id`]; anything that cannot stand in a header becomes zeros.
     pub fn into_response(self, trace_id: &str) -> Response<Bytes> {
-        let trace = HeaderValue::from_str(trace_id).unwrap_or(HeaderValue::from_static(NO_TRACE));
-        let mut response = Response::new(Bytes::new());
+        let mut response = with_trace(Response::new(Bytes::new()), trace_id);
         *response.status_mut() = self.status;
-        response.headers_mut().insert(TRACE_HEADER, trace);
         if !self.allowed.is_empty() {
             response.headers_mut().insert(ALLOW, allow(&self.allowed));
         }
@@ -168,6 +166,13 @@ impl ApiError {
         *response.body_mut() = body.into();
         response
     }
+}
+
+/// `response` with the header that every 4xx and 5xx has. `trace_id`: as for [`ApiError::into_response`].
+pub fn with_trace(mut response: Response<Bytes>, trace_id: &str) -> Response<Bytes> {
+    let trace = HeaderValue::from_str(trace_id).unwrap_or(HeaderValue::from_static(NO_TRACE));
+    response.headers_mut().insert(TRACE_HEADER, trace);
+    response
 }
 
 /// The sentences about tenants, databases and collections, word for word: clients and tests match on them.

@@ -43,7 +43,7 @@ pub const STORE_ATTEMPTS_MAX: u32 = 4;
 /// Tries of one catalog request that found the database busy.
 pub const CATALOG_ATTEMPTS_MAX: u32 = 6;
 /// LSNs one write may try before it gives up with 503: each lost claim is another writer's success.
-pub const CLAIM_ATTEMPTS_MAX: u32 = 64;
+pub const CLAIM_ATTEMPTS_MAX: u32 = 256;
 /// Times a delete by filter or a read is evaluated anew because the collection moved under it.
 pub const EVALUATION_ATTEMPTS_MAX: u32 = 16;
 /// First pause before a repeated request, in ms; doubles, with jitter.

@@ -116,7 +116,7 @@ pub struct Hit {
     pub metadata: Option<Metadata>,
 }
 
-/// Why an executor could not answer. Crosses the wire with the HTTP status of its variant.
+/// Why an executor could not answer. In brackets, the status that the user sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanError {

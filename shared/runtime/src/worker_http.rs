@@ -5,6 +5,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::CONTENT_LENGTH;
 
+/// So many times the largest allowed body is read before a connection is given up.
+const DISCARD_FACTOR: usize = 4;
+
 /// Why a request could not be taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -35,26 +38,33 @@ pub async fn request_body(
 ) -> Result<Bytes, RequestError> {
     let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     match announced {
-        Some(length) if length > bytes_max => Err(RequestError::TooLarge),
-        Some(_) => request.bytes().await.map(Bytes::from).map_err(|error| RequestError::Broken(error.to_string())),
+        Some(length) if length <= bytes_max => {
+            request.bytes().await.map(Bytes::from).map_err(|error| RequestError::Broken(error.to_string()))
+        }
         None if request.inner().body().is_none() => Ok(Bytes::new()),
-        None => streamed_body(request, bytes_max).await,
+        _ => streamed_body(request, bytes_max).await,
     }
 }
 
-/// A body of unannounced length, never more of it in memory than allowed.
+/// A body of unannounced length, never more of it in memory than allowed. What is too large is read on for a while and
+/// thrown away: many clients do not listen before they have sent everything, and would miss the answer.
 async fn streamed_body(request: &mut Request, bytes_max: usize) -> Result<Bytes, RequestError> {
     let broken = |error: ::worker::Error| RequestError::Broken(error.to_string());
     let mut stream = request.stream().map_err(broken)?;
     let mut bytes = BytesMut::new();
+    let mut total = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(broken)?;
-        if bytes.len() + chunk.len() > bytes_max {
-            return Err(RequestError::TooLarge);
+        total += chunk.len();
+        if total <= bytes_max {
+            bytes.extend_from_slice(&chunk);
+        } else if total <= bytes_max * DISCARD_FACTOR {
+            bytes.clear();
+        } else {
+            break;
         }
-        bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes.freeze())
+    if total <= bytes_max { Ok(bytes.freeze()) } else { Err(RequestError::TooLarge) }
 }
 
 /// `response` as a Worker answers it.

@@ -64,8 +64,8 @@ pub enum ClaimError {
     /// Nothing was written: the end that was believed lies below the gc floor. Find the end anew.
     #[error("the believed end of the log is below its gc floor")]
     StaleEnd,
-    /// Nothing was written, and there is no time left.
-    #[error("the store did not answer in time; nothing was written")]
+    /// Nothing was written, and no time or no try is left: the store did not answer, or others took every LSN.
+    #[error("no fragment could be claimed in time")]
     NotWritten,
     /// It may or may not be durable, and cannot be found out any more or in time.
     #[error("the write may or may not be durable")]
@@ -154,6 +154,14 @@ impl Claim {
     fn end_with_body(&self) -> LogEnd {
         let (nonce, _, created_at) = self.body.expect("only an announced body is ever written");
         LogEnd { next: self.end.next.next(), last_nonce: nonce, last_created_at: created_at }
+    }
+
+    /// Goes on from `end`, which somebody of this isolate saw, instead of walking there LSN by LSN. Only while no body is
+    /// at hand, only forward, and never for a claim of one certain LSN.
+    pub fn skip_to(&mut self, end: LogEnd) {
+        if self.state == State::Free && self.body.is_none() && !self.exactly && end.next > self.end.next {
+            self.end = end;
+        }
     }
 
     /// Reports the row as re-read; an older one than is known changes nothing.

@@ -36,9 +36,9 @@ impl<S: ObjectStore> Reader<'_, S> {
     ///
     /// Each fragment's checksum, set-hash, LSN and predecessor are checked before it is handed out.
     ///
-    /// Cost: one get for each fragment and one 404. A reader that begins at the start of a log expects it to be long
-    /// and asks for [`limits::CONNECTIONS_MAX`] fragments at a time; any other expects nothing new and asks for one
-    /// first.
+    /// Cost: one get for each fragment, and gets of what turns out absent: one if nothing is new, else up to
+    /// [`limits::CONNECTIONS_MAX`]. A reader that begins at the start of a log expects it to be long and asks for that
+    /// many fragments at a time; any other expects nothing new and asks for one first.
     pub async fn read(&self, from: LogEnd, mut take: impl FnMut(Fragment)) -> Result<LogEnd, TailError> {
         let mut end = from;
         if from != LogEnd::EMPTY {

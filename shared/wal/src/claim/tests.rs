@@ -189,3 +189,16 @@ fn a_writer_that_loses_every_race_gives_up_within_its_bound() {
     }
     assert_eq!(claim.step(NOW), Step::Done(Err(ClaimError::NotWritten)));
 }
+
+#[test]
+fn a_loser_goes_on_where_others_of_its_isolate_have_been() {
+    let mut claim = anywhere(4, row(0, 0));
+    put(&mut claim, 4, PutReply::Taken);
+    claim.skip_to(end(9));
+    assert_eq!(claim.step(NOW), Step::Look(Lsn(4)), "not before it is clear that this LSN is lost");
+    claim.looked(Some(&header(4, 6, 9)));
+    claim.skip_to(end(9));
+    claim.skip_to(end(7));
+    put(&mut claim, 9, PutReply::Written);
+    check_written(&mut claim, 9);
+}
