@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections import Counter
+from collections import defaultdict
+from functools import cache
 
 import numpy as np
 
@@ -20,6 +21,8 @@ SAMPLE = 8192
 """The analysis looks at no more texts than this."""
 LINE_WEIGHTS = (3.0, 2.0, 1.0)
 """A text's first line is its name and its second the headline; they say more than the rest."""
+GROUP_SHARE = 0.25
+"""What a group of letters counts, if its word counts 1."""
 STOP_WORDS = frozenset(
     "a an and are as at be by can for from has have in into is it its no not of on or other that the their them then there "
     "these this to use used uses using via was which will with you your also allows any all provides package contains".split()
@@ -31,6 +34,7 @@ def words(text: str) -> list[str]:
     return [_stem(word) for word in re.findall(r"[a-z][a-z+#]+", text.lower()) if word not in STOP_WORDS]
 
 
+@cache
 def _stem(word: str) -> str:
     for ending in ("ing", "ers", "er", "ors", "or", "ion", "ies", "es", "ed", "s", "y", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 4 - (len(ending) == 1):
@@ -39,18 +43,26 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 4 and word[-1] == word[-2] else word
 
 
+@cache
+def _buckets(word: str) -> list[int]:
+    """The hash bucket of the word, then those of its groups of four letters: `zip` and `unzip` have something in common."""
+    marked = f"<{word}>"
+    names = [word, *(f"#{marked[start : start + 4]}" for start in range(len(marked) - 3))]
+    return [zlib.crc32(name.encode()) % BUCKETS for name in names]
+
+
 def _features(text: str) -> dict[int, float]:
-    """Hash bucket -> weight (before idf): words, and groups of letters, so that `zip` and `unzip` have something in common."""
-    weights: Counter[str] = Counter()
+    """Hash bucket -> weight, before idf."""
+    weights: defaultdict[int, float] = defaultdict(float)
     for number, line in enumerate(text.splitlines()):
         weight = LINE_WEIGHTS[min(number, len(LINE_WEIGHTS) - 1)]
         for word in words(line):
-            weights[word] += weight
-            marked = f"<{word}>"
-            for start in range(len(marked) - 3):
-                weights[f"#{marked[start : start + 4]}"] += 0.25 * weight
+            whole, *groups = _buckets(word)
+            weights[whole] += weight
+            for group in groups:
+                weights[group] += GROUP_SHARE * weight
     # What is said ten times is not ten times as important.
-    return {zlib.crc32(name.encode()) % BUCKETS: math.log1p(weight) for name, weight in weights.items()}
+    return {bucket: math.log1p(weight) for bucket, weight in weights.items()}
 
 
 class TextEmbedding:
