@@ -7,7 +7,7 @@ use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
 use model::{CollectionId, CollectionRow, limits};
-use query::{Answer, QueryPlan, Read, Source};
+use query::{Answer, PlanError, QueryPlan, Read, Source};
 use runtime::Runtime;
 use storage::ObjectStore;
 
@@ -35,13 +35,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             check(&seen.row)?;
             let plan = QueryPlan { source: source(&seen.row), read: read.clone() };
             if fresh {
-                let answer = self.executors.run(&plan).await?;
+                let answer = self.run(&plan).await?;
                 if self.runtime.now().ms_since(seen.requested_at) < limits::ANSWER_ROW_AGE_MAX_MS {
                     return Ok(answer);
                 }
                 seen = self.fetch_row(id).await?;
             } else {
-                let (answer, now) = join(self.executors.run(&plan), self.fetch_row(id)).await;
+                let (answer, now) = join(self.run(&plan), self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
                 if still_holds(&seen.row, &now.row) {
@@ -51,6 +51,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             }
         }
         Err(ApiError::unavailable("The collection changed faster than it could be read: try again"))
+    }
+
+    /// An executor's answer. Where it saw the log end is where the next write begins.
+    async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
+        let answer = self.executors.run(plan).await?;
+        self.memory.see_end(plan.source.collection, answer.end);
+        Ok(answer)
     }
 
     /// The row as it is now.

@@ -5,7 +5,7 @@ use crate::reads::check_scope;
 use crate::routes::Scope;
 use crate::wire::ApiError;
 use crate::wire::configuration::schema_entries_for;
-use crate::wire::records::{Batch, check_dimension, check_read};
+use crate::wire::records::{Batch, check_count, check_dimension, check_read};
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
@@ -79,6 +79,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             if deletions.is_empty() {
                 return Ok(0);
             }
+            check_count(deletions.len())?;
             match self.append(&seen, &deletions, Placement::Exactly(answer.end), deadline).await {
                 Ok(_) => return Ok(deletions.len() as u64),
                 Err(AppendError::Conflict(_)) => {}

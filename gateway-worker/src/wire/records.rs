@@ -248,7 +248,8 @@ fn inconsistent_dimensions() -> ApiError {
     ApiError::invalid_argument("Inconsistent dimensions in provided embeddings")
 }
 
-fn check_count(records: usize) -> Result<(), ApiError> {
+/// 400 if `records` are more than one fragment holds.
+pub fn check_count(records: usize) -> Result<(), ApiError> {
     if records <= limits::FRAGMENT_OPERATIONS_MAX {
         return Ok(());
     }

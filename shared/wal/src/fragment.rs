@@ -82,25 +82,42 @@ pub fn set_hash(operations: &[Operation]) -> SetHash {
 
 /// XXH3-128 of an operation: kind, then each field behind a presence byte and a length.
 fn operation_hash(operation: &Operation, metadata: Option<&str>) -> u128 {
+    let text = |hasher: &mut Xxh3, text: Option<&str>| {
+        if hash_presence(hasher, text.map(str::len)) {
+            hasher.update(text.unwrap_or_default().as_bytes());
+        }
+    };
     let mut hasher = Xxh3::new();
     hasher.update(kind_name(operation.kind).as_bytes());
-    let embedding =
-        operation.embedding.as_deref().map(|vector| vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
-    let fields = [
-        Some(operation.id.as_str().as_bytes()),
-        embedding.as_deref(),
-        operation.document.as_deref().map(str::as_bytes),
-        operation.uri.as_deref().map(str::as_bytes),
-        metadata.map(str::as_bytes),
-    ];
-    for field in fields {
-        hasher.update(&[u8::from(field.is_some())]);
-        if let Some(bytes) = field {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        }
+    text(&mut hasher, Some(operation.id.as_str()));
+    if hash_presence(&mut hasher, operation.embedding.as_ref().map(|vector| vector.len() * size_of::<f32>())) {
+        hash_vector(&mut hasher, operation.embedding.as_deref().unwrap_or_default());
     }
+    text(&mut hasher, operation.document.as_deref());
+    text(&mut hasher, operation.uri.as_deref());
+    text(&mut hasher, metadata);
     hasher.digest128()
+}
+
+/// Hashes whether a field is there and, if so, its length in bytes; returns whether its bytes must follow.
+fn hash_presence(hasher: &mut Xxh3, bytes: Option<usize>) -> bool {
+    hasher.update(&[u8::from(bytes.is_some())]);
+    if let Some(bytes) = bytes {
+        hasher.update(&(bytes as u64).to_le_bytes());
+    }
+    bytes.is_some()
+}
+
+/// Hashes the little-endian bytes of `vector`, a block at a time.
+fn hash_vector(hasher: &mut Xxh3, vector: &[f32]) {
+    const BLOCK: usize = 64;
+    for block in vector.chunks(BLOCK) {
+        let mut bytes = [0; BLOCK * size_of::<f32>()];
+        for (bytes, element) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(block) {
+            *bytes = element.to_le_bytes();
+        }
+        hasher.update(&bytes[..size_of_val(block)]);
+    }
 }
 
 fn metadata_text(operation: &Operation) -> Option<String> {
