@@ -31,8 +31,14 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             None => self.fetch_row(id).await?,
         };
         for _ in 0..limits::EVALUATION_ATTEMPTS_MAX {
-            check_scope(&seen.row, scope)?;
-            check(&seen.row)?;
+            if let Err(error) = check_scope(&seen.row, scope).and_then(|()| check(&seen.row)) {
+                if fresh {
+                    return Err(error);
+                }
+                // What does not fit the row that was known may be gone by now, which is another answer.
+                (seen, fresh) = (self.fetch_row(id).await?, true);
+                continue;
+            }
             let plan = QueryPlan { source: source(&seen.row), read: read.clone() };
             if fresh {
                 let answer = self.run(&plan).await?;

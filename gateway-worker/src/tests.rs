@@ -218,8 +218,20 @@ async fn writes_and_reads_of_a_deleted_collection_are_404_in_every_isolate() {
     let other = Memory::default();
     let deleted = world.send_with(&other, &Nothing, "DELETE", "/docs", Value::Null).await;
     assert_eq!(deleted.0, StatusCode::OK);
+    let other_dimension = json!({ "ids": ["b"], "embeddings": [[1.0]] });
+    assert_eq!(world.post(&format!("{collection}/add"), other_dimension).await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.add(&collection, "b").await.0, StatusCode::NOT_FOUND);
     assert_eq!(world.post(&format!("{collection}/get"), json!({})).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_query_of_another_dimension_in_a_deleted_collection_is_404() {
+    let world = World::new();
+    let collection = world.collection("docs").await;
+    world.add(&collection, "a").await;
+    world.send_with(&Memory::default(), &Nothing, "DELETE", "/docs", Value::Null).await;
+    let query = json!({ "query_embeddings": [[1.0]] });
+    assert_eq!(world.post(&format!("{collection}/query"), query).await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

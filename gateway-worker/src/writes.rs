@@ -24,7 +24,11 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     /// Cost, warm and uncontended: one put and, beside it, one catalog read.
     pub(crate) async fn write_batch(&self, scope: &Scope, id: CollectionId, batch: Batch) -> Result<(), ApiError> {
         let seen = self.row_for_write(scope, id).await?;
-        batch.check_dimension(seen.row.dimension)?;
+        if let Err(error) = batch.check_dimension(seen.row.dimension) {
+            // The collection may be gone by now, which is another answer.
+            self.fetch_row(id).await?;
+            return Err(error);
+        }
         let dimension = batch.dimension();
         let operations = batch.into_operations()?;
         // Before anything is put: two first writes of different lengths must not both be acknowledged.

@@ -180,7 +180,10 @@ impl Overlay {
                 if !self.can_be_measured(source, vectors)? {
                     return Ok((vec![Vec::new(); vectors.len()], 0));
                 }
-                self.all_are_stored(ids.as_deref().unwrap_or_default())?;
+                if filter.is_none() {
+                    // As in Chroma, where a filter leaves out what is not there before anybody asks for it.
+                    self.all_are_stored(ids.as_deref().unwrap_or_default())?;
+                }
                 let nearest = self.nearest(source, vectors, saturate(*n_results), candidates);
                 let hit = |ranked: Ranked<u32>| self.hit(ranked.row, Some(ranked.distance), *include);
                 Ok((nearest.into_iter().map(|rows| rows.into_iter().map(hit).collect()).collect(), 0))

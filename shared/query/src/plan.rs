@@ -50,7 +50,7 @@ pub enum Read {
         vectors: Vec<Vec<f32>>,
         /// How many hits for each.
         n_results: u64,
-        /// Only these ids; `None` is all, an empty list none. An unknown one is an error.
+        /// Only these ids; `None` is all, an empty list none. Without a filter an unknown one is an error.
         ids: Option<Vec<String>>,
         /// Only records that satisfy this.
         filter: Option<Filter>,
@@ -123,7 +123,7 @@ pub enum PlanError {
     /// The request cannot be answered as it is (400).
     #[error("{0}")]
     Invalid(String),
-    /// A query names an id that is not stored (500, as in Chroma).
+    /// A query without a filter names an id that is not stored (500, as in Chroma).
     #[error("Error executing plan: Internal error: Error finding id")]
     UnknownId,
     /// The store did not answer (503): the same plan may succeed later.

@@ -186,6 +186,8 @@ fn check_error(log: &str, dimension: u32, read: &Read, expect: &str) {
 fn reads_that_cannot_be_answered_say_why() {
     check_error(ABC, 1, &query(r#"["a","x"]"#, "null", 1), "UnknownId");
     check_error("+ a [1] \n - a", 1, &query(r#"["a"]"#, "null", 1), "UnknownId");
+    let filtered = query(r#"["a","x"]"#, r#"{"document":{"not_contains":"none has this"}}"#, 1);
+    assert_eq!(overlay(ABC).answer(&source(Some(1), Space::L2), &filtered).unwrap().0[0].len(), 1);
     check_error(ABC, 1, &query("null", r#"{"document":{"regex":"("}}"#, 1), "Invalid");
     check_error("", 2, &query("null", "null", 1), "Invalid");
     check_error(ABC, 2, &query("null", "null", 1), "Corrupt");
@@ -264,7 +266,7 @@ impl Plain {
             }
             Read::Query { vectors, n_results, ids, filter, include } => {
                 let unknown = |id: &String| !self.0.iter().any(|record| record.id.0 == *id);
-                if ids.iter().flatten().any(unknown) {
+                if filter.is_none() && ids.iter().flatten().any(unknown) {
                     return Err(PlanError::UnknownId);
                 }
                 let records = self.select(ids, filter);
