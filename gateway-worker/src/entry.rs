@@ -66,7 +66,6 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
         env: env.clone(),
         count: count.ok_or("EXECUTORS is not a number of executors")?,
         runtime: runtime.clone(),
-        trace: trace.parent.clone(),
     };
     let settings = Settings {
         allow_reset: text("ALLOW_RESET").is_some_and(|value| value == "true"),
@@ -114,7 +113,6 @@ struct BoundExecutors {
     env: Env,
     count: usize,
     runtime: WorkerRuntime,
-    trace: Option<HeaderValue>,
 }
 
 impl Executors for BoundExecutors {
@@ -138,7 +136,7 @@ impl BoundExecutors {
         let mut init = RequestInit::new();
         init.with_method(Method::Post).with_body(Some(worker::js_sys::Uint8Array::from(plan.as_ref()).into()));
         let mut request = Request::new_with_init("http://executor/run", &init)?;
-        if let Some(trace) = self.trace.as_ref().and_then(|trace| trace.to_str().ok()) {
+        if let Some(trace) = self.runtime.traceparent().and_then(|trace| trace.to_str().ok()) {
             request.headers_mut()?.set("traceparent", trace)?;
         }
         let reply = self.env.service(&format!("EXECUTOR_{executor}"))?.fetch_request(request).await?;

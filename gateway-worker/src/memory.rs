@@ -4,13 +4,14 @@
 use model::{CollectionId, CollectionRow, LogEnd, Timestamp, limits};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use wal::RowView;
 
 /// A catalog row and when it was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenRow {
-    /// As the catalog answered.
-    pub row: CollectionRow,
+    /// As the catalog answered; shared, as every request on the collection looks at it.
+    pub row: Rc<CollectionRow>,
     /// Before the request was sent.
     pub requested_at: Timestamp,
 }

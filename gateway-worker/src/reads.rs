@@ -9,6 +9,7 @@ use futures_util::future::join;
 use model::{CollectionId, CollectionRow, limits};
 use query::{Answer, PlanError, QueryPlan, Read, Source};
 use runtime::Runtime;
+use std::rc::Rc;
 use storage::ObjectStore;
 
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
@@ -68,19 +69,31 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
 
     /// The row as it is now.
     pub(crate) async fn fetch_row(&self, id: CollectionId) -> Result<SeenRow, ApiError> {
+        self.ask_row(id, self.catalog.get_collection_by_id(id)).await.map_err(|error| row_error(id, error))
+    }
+
+    /// The row that `call`, not yet sent, answers with; the isolate remembers it, or that it is gone.
+    pub(crate) async fn ask_row(
+        &self,
+        id: CollectionId,
+        call: impl Future<Output = Result<CollectionRow, CatalogError>>,
+    ) -> Result<SeenRow, CatalogError> {
         let requested_at = self.runtime.now();
-        match self.catalog.get_collection_by_id(id).await {
-            Ok(row) => {
-                let seen = SeenRow { row, requested_at };
-                self.memory.see_row(&seen);
-                Ok(seen)
-            }
-            Err(CatalogError::NotFound) => {
-                self.memory.forget(id);
-                Err(ApiError::collection_id_not_found(id))
-            }
-            Err(error) => Err(error.into()),
+        let answer = call.await;
+        if answer == Err(CatalogError::NotFound) {
+            self.memory.forget(id);
         }
+        let seen = SeenRow { row: Rc::new(answer?), requested_at };
+        self.memory.see_row(&seen);
+        Ok(seen)
+    }
+}
+
+/// Why a call about the collection `id` gave no row.
+pub(crate) fn row_error(id: CollectionId, error: CatalogError) -> ApiError {
+    match error {
+        CatalogError::NotFound => ApiError::collection_id_not_found(id),
+        error => error.into(),
     }
 }
 

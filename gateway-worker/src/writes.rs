@@ -1,7 +1,7 @@
 //! How a collection is written: one fragment for a request, acknowledged when it is durable and known to count.
 
 use crate::memory::SeenRow;
-use crate::reads::check_scope;
+use crate::reads::{check_scope, row_error};
 use crate::routes::Scope;
 use crate::wire::ApiError;
 use crate::wire::configuration::schema_entries_for;
@@ -32,11 +32,12 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         let dimension = batch.dimension();
         let operations = batch.into_operations()?;
         // Before anything is put: two first writes of different lengths must not both be acknowledged.
-        if let (None, Some(dimension)) = (seen.row.dimension, dimension) {
-            let seen = self.set_dimension(id, dimension).await?;
-            check_dimension(seen.row.dimension, dimension)?;
-        }
-        self.write(scope, id, &operations).await
+        let seen = match dimension {
+            Some(dimension) if seen.row.dimension.is_none() => self.set_dimension(id, dimension).await?,
+            _ => seen,
+        };
+        dimension.map_or(Ok(()), |dimension| check_dimension(seen.row.dimension, dimension))?;
+        self.write_on(seen, &operations).await
     }
 
     /// Appends operations, whose vectors have the collection's dimension, as one fragment.
@@ -46,7 +47,11 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         id: CollectionId,
         operations: &[Operation],
     ) -> Result<(), ApiError> {
-        let seen = self.row_for_write(scope, id).await?;
+        self.write_on(self.row_for_write(scope, id).await?, operations).await
+    }
+
+    async fn write_on(&self, seen: SeenRow, operations: &[Operation]) -> Result<(), ApiError> {
+        let id = seen.row.id;
         if operations.is_empty() {
             // Nothing to make durable, but the collection must be there.
             return self.fetch_row(id).await.map(drop);
@@ -144,14 +149,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     }
 
     async fn set_dimension(&self, id: CollectionId, dimension: u32) -> Result<SeenRow, ApiError> {
-        let requested_at = self.runtime.now();
-        let row = self.catalog.set_dimension(id, dimension).await.map_err(|error| match error {
-            CatalogError::NotFound => ApiError::collection_id_not_found(id),
-            error => error.into(),
-        })?;
-        let seen = SeenRow { row, requested_at };
-        self.memory.see_row(&seen);
-        Ok(seen)
+        self.ask_row(id, self.catalog.set_dimension(id, dimension)).await.map_err(|error| row_error(id, error))
     }
 
     /// Refuses to write to a store that ignores conditions: on such a one writers would overwrite each other. It is
@@ -173,10 +171,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
 
     fn append_error(&self, id: CollectionId, error: AppendError) -> ApiError {
         match error {
-            AppendError::Deleted => {
-                self.memory.forget(id);
-                ApiError::collection_id_not_found(id)
-            }
+            AppendError::Deleted => ApiError::collection_id_not_found(id),
             AppendError::NotWritten(_) | AppendError::StaleEnd | AppendError::Conflict(_) => not_written(&error),
             AppendError::Unknown(_) => ApiError::indeterminate(error),
             AppendError::Broken { .. } => ApiError::internal(error),
@@ -196,13 +191,9 @@ struct CatalogRows<'a, 'm, S, C, E, R> {
 
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> RowSource for CatalogRows<'_, '_, S, C, E, R> {
     async fn refresh(&self) -> Result<RowView, RefreshError> {
-        let requested_at = self.gateway.runtime.now();
-        match self.gateway.catalog.get_collection_by_id(self.id).await {
-            Ok(row) => {
-                let seen = SeenRow { row, requested_at };
-                self.gateway.memory.see_row(&seen);
-                Ok(seen.view())
-            }
+        let call = self.gateway.catalog.get_collection_by_id(self.id);
+        match self.gateway.ask_row(self.id, call).await {
+            Ok(seen) => Ok(seen.view()),
             Err(CatalogError::NotFound) => Err(RefreshError::Deleted),
             Err(error) => Err(RefreshError::Unavailable(error.to_string())),
         }

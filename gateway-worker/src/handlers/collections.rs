@@ -1,7 +1,7 @@
 //! Routes about collections.
 
 use super::{Answered, Call};
-use crate::reads::check_scope;
+use crate::reads::{check_scope, row_error};
 use crate::routes::Scope;
 use crate::wire::{ApiError, body, collections, responses};
 use crate::{Executors, Gateway};
@@ -59,10 +59,10 @@ where
     R: Runtime,
 {
     let id = CollectionId::parse(id).ok_or_else(ApiError::by_id_malformed)?;
-    let row = gateway.fetch_row(id).await.and_then(|seen| check_scope(&seen.row, scope).map(|()| seen.row));
-    match row {
+    let seen = gateway.fetch_row(id).await.and_then(|seen| check_scope(&seen.row, scope).map(|()| seen));
+    match seen {
         Err(error) if error.status == StatusCode::NOT_FOUND => Err(ApiError::collection_not_found(&id.to_string())),
-        row => ok(collections::collection(&row?)),
+        seen => ok(collections::collection(&seen?.row)),
     }
 }
 
@@ -86,9 +86,8 @@ where
         let new_name = update.new_name().unwrap_or_default().to_owned();
         let changed = gateway.catalog.update_collection(id, update.into_change(&seen.row)?).await;
         changed.map_err(|error| match error {
-            CatalogError::NotFound => ApiError::collection_id_not_found(id),
             CatalogError::AlreadyExists => ApiError::collection_exists(&new_name),
-            error => error.into(),
+            error => row_error(id, error),
         })?;
     }
     ok(responses::empty())

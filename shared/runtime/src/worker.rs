@@ -18,6 +18,11 @@ impl WorkerRuntime {
     pub fn for_request(traceparent: Option<HeaderValue>) -> Self {
         WorkerRuntime { traceparent }
     }
+
+    /// The `traceparent` of the request, for what does not go through [`Http`].
+    pub fn traceparent(&self) -> Option<&HeaderValue> {
+        self.traceparent.as_ref()
+    }
 }
 
 impl Runtime for WorkerRuntime {

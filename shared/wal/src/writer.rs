@@ -5,7 +5,7 @@ use crate::fragment::{self, FragmentHeader, HEADER_BYTES_MAX};
 use crate::tail::EndSearch;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, Timestamp, keys};
+use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, SetHash, Timestamp, keys};
 use runtime::{Backoff, Runtime};
 use storage::{ObjectStore, PutError, PutMode, ReadError};
 
@@ -102,6 +102,7 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
             Placement::Anywhere(Some(end)) => Claim::anywhere(end, row, deadline),
             Placement::Anywhere(None) => Claim::anywhere(self.find_end(row.watermark).await?, row, deadline),
         };
+        let set_hash = fragment::set_hash(operations);
         let mut body = Bytes::new();
         let mut backoff = Backoff::default();
         let mut revalidated = false;
@@ -109,7 +110,7 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
             let mut step = Some(claim.step(self.runtime.now()));
             while let Some(now) = step.take() {
                 match now {
-                    Step::Encode(end) => body = self.encode(operations, end, &mut claim),
+                    Step::Encode(end) => body = self.encode(operations, set_hash, end, &mut claim),
                     Step::Put(lsn) if !revalidated => {
                         let (reply, row) = join(self.put(lsn, &body), self.rows.refresh()).await;
                         revalidated = self.report_row(row, &mut claim)?;
@@ -143,14 +144,14 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
     }
 
     /// A body of its own for each LSN and each try of another one: the nonce says whose put succeeded.
-    fn encode(&self, operations: &[Operation], end: LogEnd, claim: &mut Claim) -> Bytes {
+    fn encode(&self, operations: &[Operation], set_hash: SetHash, end: LogEnd, claim: &mut Claim) -> Bytes {
         let header = FragmentHeader {
             collection: self.collection,
             lsn: end.next,
             nonce: Nonce(self.runtime.random()),
             previous: end.last_nonce,
             count: u32::try_from(operations.len()).expect("a batch is below 2^20 operations"),
-            set_hash: fragment::set_hash(operations),
+            set_hash,
             created_at: self.runtime.now().max(end.last_created_at),
         };
         claim.body(header.nonce, header.set_hash, header.created_at);
