@@ -12,6 +12,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use storage::{Counts, Fault, Faulty, MemoryStore, OperationKind, PutMode};
 
+mod compatibility;
+
 const COLLECTIONS: &str = "/api/v2/tenants/default_tenant/databases/default_database/collections";
 const TRACE: &str = "0123456789abcdef0123456789abcdef";
 

@@ -5,7 +5,7 @@ use crate::reads::{check_scope, row_error};
 use crate::routes::Scope;
 use crate::wire::ApiError;
 use crate::wire::configuration::schema_entries_for;
-use crate::wire::records::{Batch, check_count, check_dimension, check_read};
+use crate::wire::records::{Batch, check_count, check_read};
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
@@ -29,15 +29,14 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             self.fetch_row(id).await?;
             return Err(error);
         }
-        let dimension = batch.dimension();
-        let operations = batch.into_operations()?;
-        // Before anything is put: two first writes of different lengths must not both be acknowledged.
-        let seen = match dimension {
+        // Before anything is put: two first writes of different lengths must not both be acknowledged. And before the
+        // rest is checked, as in Chroma: vectors fix the dimension, whatever becomes of their records.
+        let seen = match batch.dimension() {
             Some(dimension) if seen.row.dimension.is_none() => self.set_dimension(id, dimension).await?,
             _ => seen,
         };
-        dimension.map_or(Ok(()), |dimension| check_dimension(seen.row.dimension, dimension))?;
-        self.write_on(seen, &operations).await
+        batch.check_dimension(seen.row.dimension)?;
+        self.write_on(seen, &batch.into_operations()?).await
     }
 
     /// Appends operations, whose vectors have the collection's dimension, as one fragment.

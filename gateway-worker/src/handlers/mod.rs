@@ -12,7 +12,6 @@ use bytes::Bytes;
 use catalog::Catalog;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
-use model::CollectionId;
 use runtime::Runtime;
 use storage::ObjectStore;
 
@@ -75,9 +74,6 @@ where
         Route::GetCollectionById { scope, id } => collections::get_by_id(gateway, &scope, &id).await,
         Route::UpdateCollection { scope, id } => collections::update(gateway, &call, &scope, &id).await,
         Route::DeleteCollection { scope, name } => collections::delete(gateway, &scope, &name).await,
-        Route::Records { scope, id, verb } => {
-            let id = CollectionId::parse(&id).ok_or_else(ApiError::collection_id_malformed)?;
-            records::answer(gateway, &call, &scope, id, verb).await
-        }
+        Route::Records { scope, id, verb } => records::answer(gateway, &call, &scope, &id, verb).await,
     }
 }

@@ -1,9 +1,10 @@
 //! Routes about the records of one collection.
 
 use super::{Answered, Call};
+use crate::reads::check_scope;
 use crate::routes::{Scope, Verb};
-use crate::wire::records::{self, Batch, Delete};
-use crate::wire::{ApiError, body, responses};
+use crate::wire::records::{self, Batch, Delete, ReadRequest};
+use crate::wire::{ApiError, body, responses, unbuilt};
 use crate::{Executors, Gateway};
 use catalog::Catalog;
 use http::StatusCode;
@@ -19,11 +20,12 @@ struct Records<'a, 'm, S, C, E, R> {
     id: CollectionId,
 }
 
+/// Answers `verb`; `id`: as the path has it. A body of the wrong shape is told so before an id that is none.
 pub(super) async fn answer<S, C, E, R>(
     gateway: &Gateway<'_, S, C, E, R>,
     call: &Call<'_>,
     scope: &Scope,
-    id: CollectionId,
+    id: &str,
     verb: Verb,
 ) -> Answered
 where
@@ -32,22 +34,60 @@ where
     E: Executors,
     R: Runtime,
 {
+    let request = Request::of(verb, call)?;
+    let id = CollectionId::parse(id).ok_or_else(ApiError::collection_id_malformed)?;
     let records = Records { gateway, scope, id };
-    let (kind, body) = (call.content_type(), call.body());
-    match verb {
-        Verb::Add => records.write(records::add(kind, body)?, StatusCode::CREATED).await,
-        Verb::Upsert => records.write(records::upsert(kind, body)?, StatusCode::OK).await,
-        Verb::Update => records.write(records::update(kind, body)?, StatusCode::OK).await,
-        Verb::Delete => records.delete(records::delete(kind, body)?).await,
-        Verb::Get => records.get(records::get(kind, body)?).await,
-        Verb::Query => records.query(records::query(kind, body)?).await,
-        Verb::Count => records.count(call).await,
-        Verb::Search => Err(ApiError::unimplemented(
-            "Error executing plan: Not implemented: Search operation is not implemented yet",
-        )),
-        Verb::IndexingStatus => Err(ApiError::unimplemented("Indexing status is not implemented yet")),
-        Verb::Fork => Err(ApiError::unimplemented("Collection forking is not implemented yet")),
-        Verb::ForkCount => Err(ApiError::unimplemented("Count forks is not implemented yet")),
+    match request {
+        Request::Write(batch, done) => records.write(batch, done).await,
+        Request::Delete(delete) => records.delete(delete).await,
+        Request::Get(get) => records.get(get).await,
+        Request::Query(query) => records.query(query).await,
+        Request::Count => records.count().await,
+        Request::Unbuilt(message) => records.refuse(message).await,
+    }
+}
+
+/// What is asked of a collection, sound in itself.
+enum Request {
+    /// With the status of its success.
+    Write(Batch, StatusCode),
+    Delete(Delete),
+    Get(ReadRequest),
+    Query(ReadRequest),
+    Count,
+    /// What this server does not have, and how it says so: where Chroma's single-node server has it not either, in the
+    /// words of that one.
+    Unbuilt(&'static str),
+}
+
+impl Request {
+    fn of(verb: Verb, call: &Call<'_>) -> Result<Request, ApiError> {
+        let (kind, body) = (call.content_type(), call.body());
+        Ok(match verb {
+            Verb::Add => Request::Write(records::add(kind, body)?, StatusCode::CREATED),
+            Verb::Upsert => Request::Write(records::upsert(kind, body)?, StatusCode::OK),
+            Verb::Update => Request::Write(records::update(kind, body)?, StatusCode::OK),
+            Verb::Delete => Request::Delete(records::delete(kind, body)?),
+            Verb::Get => Request::Get(records::get(kind, body)?),
+            Verb::Query => Request::Query(records::query(kind, body)?),
+            Verb::Count => {
+                // Every level promises at most what a linearizable count gives.
+                body::read_level(call.query())?;
+                Request::Count
+            }
+            Verb::Search => {
+                unbuilt::search(kind, body)?;
+                Request::Unbuilt(
+                    "Error executing plan: Not implemented: Search operation is not implemented for local executor",
+                )
+            }
+            Verb::Fork => {
+                unbuilt::fork(kind, body)?;
+                Request::Unbuilt("Collection forking is unsupported for local chroma")
+            }
+            Verb::ForkCount => Request::Unbuilt("Count forks is unsupported for local chroma"),
+            Verb::IndexingStatus => Request::Unbuilt("Indexing status is not implemented yet"),
+        })
     }
 }
 
@@ -68,20 +108,24 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
         Ok(responses::json(StatusCode::OK, responses::deleted(deleted)))
     }
 
-    async fn get(&self, request: records::ReadRequest) -> Answered {
+    async fn get(&self, request: ReadRequest) -> Answered {
         let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read).await?;
         Ok(responses::json(StatusCode::OK, responses::get(&answer, &request.include)))
     }
 
-    async fn query(&self, request: records::ReadRequest) -> Answered {
+    async fn query(&self, request: ReadRequest) -> Answered {
         let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read).await?;
         Ok(responses::json(StatusCode::OK, responses::query(&answer, &request.include)))
     }
 
-    async fn count(&self, call: &Call<'_>) -> Answered {
-        // Every level promises at most what a linearizable count gives.
-        body::read_level(call.query())?;
+    async fn count(&self) -> Answered {
         let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count).await?;
         Ok(responses::json(StatusCode::OK, responses::count(answer.count)))
+    }
+
+    /// 501, unless there is no such collection.
+    async fn refuse(&self, message: &str) -> Answered {
+        check_scope(&self.gateway.fetch_row(self.id).await?.row, self.scope)?;
+        Err(ApiError::unimplemented(message))
     }
 }

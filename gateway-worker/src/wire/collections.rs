@@ -1,11 +1,12 @@
 //! Bodies that create and change a collection, and the collection object that answers carry.
 
 use super::configuration::{self, ConfigurationJson, ConfigurationRequest, ConfigurationUpdate};
+use super::responses::to_bytes;
 use super::schema::SchemaRequest;
 use super::{ApiError, body, names};
 use bytes::Bytes;
 use catalog::{CollectionChange, NewCollection};
-use model::{CollectionId, CollectionRow, Metadata, MetadataPatch, MetadataValue, Position};
+use model::{CollectionId, CollectionRow, Configuration, Metadata, MetadataPatch, MetadataValue, Position, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +44,7 @@ pub fn create(
     refuse_failed(checks)?;
     let metadata = request.metadata.map(storable).transpose()?;
     let (configuration, schema) = configuration::create(request.configuration, metadata.as_ref(), request.schema)?;
+    check_sizes(metadata.as_ref(), Some(&configuration), Some(&schema))?;
     Ok(NewCollection {
         id,
         tenant: tenant.to_owned(),
@@ -100,6 +102,8 @@ impl Update {
             update.apply(&mut configuration, &mut schema);
             (change.configuration, change.schema) = (Some(configuration), Some(schema));
         }
+        // The schema follows the configuration, and may have discovered more keys than a user may send.
+        check_sizes(change.metadata.as_ref(), change.configuration.as_ref(), None)?;
         Ok(change)
     }
 }
@@ -109,6 +113,28 @@ fn check_metadata<'a>(keys: impl ExactSizeIterator<Item = &'a String>) -> Result
         return Err("Metadata cannot be empty".into());
     }
     keys.into_iter().try_for_each(|key| names::check_metadata_key(key))
+}
+
+/// 400 if the catalog's row would become too large to be read.
+fn check_sizes(
+    metadata: Option<&Metadata>,
+    configuration: Option<&Configuration>,
+    schema: Option<&Value>,
+) -> Result<(), ApiError> {
+    let members = [
+        ("metadata", to_bytes(&metadata).len()),
+        ("configuration", to_bytes(&configuration).len()),
+        ("schema", to_bytes(&schema).len()),
+    ];
+    let max = limits::COLLECTION_JSON_BYTES_MAX;
+    match members.into_iter().find(|(_, bytes)| *bytes > max) {
+        None => Ok(()),
+        Some((member, bytes)) => {
+            let message =
+                format!("Validation error: {member}: A collection's {member} takes at most {max} bytes, got {bytes}");
+            Err(ApiError::invalid_argument(message))
+        }
+    }
 }
 
 /// The metadata without empty arrays, which have no type; sparse vectors are refused.
@@ -161,10 +187,10 @@ impl<'a> From<&'a CollectionRow> for CollectionObject<'a> {
 
 /// The answer to create and get.
 pub fn collection(row: &CollectionRow) -> Bytes {
-    super::responses::to_bytes(&CollectionObject::from(row))
+    to_bytes(&CollectionObject::from(row))
 }
 
 /// The answer to a listing.
 pub fn collections(rows: &[CollectionRow]) -> Bytes {
-    super::responses::to_bytes(&rows.iter().map(CollectionObject::from).collect::<Vec<_>>())
+    to_bytes(&rows.iter().map(CollectionObject::from).collect::<Vec<_>>())
 }

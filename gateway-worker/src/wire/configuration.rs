@@ -92,7 +92,7 @@ pub fn create(
 ) -> Result<(Configuration, Value), ApiError> {
     let request = request.unwrap_or_default();
     let function_is_default = request.embedding_function.as_ref().is_none_or(EmbeddingFunction::is_default);
-    let configuration = resolve(request, legacy(metadata)?)?;
+    let configuration = resolve(request, metadata)?;
     if let Some(schema) = schema.map(SchemaRequest::into_schema).transpose()?
         && schema != schema::default_schema(&Configuration::default())
     {
@@ -106,11 +106,12 @@ pub fn create(
     Ok((configuration, schema))
 }
 
-fn resolve(request: ConfigurationRequest, legacy: Hnsw) -> Result<Configuration, ApiError> {
+fn resolve(request: ConfigurationRequest, metadata: Option<&Metadata>) -> Result<Configuration, ApiError> {
     let mut configuration = match (request.hnsw, request.spann) {
         (Some(_), Some(_)) => return Err(two_blocks()),
         (None, Some(spann)) => Configuration { space: spann.space.unwrap_or_default(), ..Configuration::default() },
         (hnsw, None) => {
+            let legacy = legacy(metadata)?;
             let explicit = hnsw.unwrap_or_default().into_configuration();
             if is_default_index(&explicit) { legacy.into_configuration() } else { explicit }
         }

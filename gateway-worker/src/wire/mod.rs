@@ -11,10 +11,11 @@
 //! - [`tenants`]: bodies about tenants and databases
 //! - [`where_clause`]: `where` and `where_document` to a [`model::Filter`]
 //! - [`records`]: bodies of add, update, upsert, delete, get and query; [`embeddings`]: their vectors
+//! - [`unbuilt`]: bodies of what is not built yet
 //! - [`responses`]: every 2xx body
 //!
-//! A write goes `records::add` (400, 422), the collection's row (404), `Batch::check_dimension` (400),
-//! `Batch::into_operations` (400, 501), and then the log: in the order in which Chroma's server checks.
+//! A write goes `records::add` (400, 422), the collection's row (404), `Batch::check_dimension` (400), the dimension if
+//! there was none, `Batch::into_operations` (400, 501), and then the log: in the order in which Chroma's server checks.
 
 pub mod body;
 pub mod collections;
@@ -26,6 +27,7 @@ pub mod records;
 pub mod responses;
 pub mod schema;
 pub mod tenants;
+pub mod unbuilt;
 pub mod where_clause;
 
 pub use error::ApiError;

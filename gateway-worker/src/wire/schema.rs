@@ -3,7 +3,7 @@
 
 use super::ApiError;
 use super::configuration::{EmbeddingFunction, HnswUpdate};
-use model::{Configuration, Filter, MetadataTest, MetadataValue, Operation, Scalar, Space};
+use model::{Configuration, Filter, MetadataTest, MetadataValue, Operation, Scalar, Space, limits};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -371,17 +371,19 @@ pub(super) fn follow(schema: &mut Value, hnsw: Option<&HnswUpdate>, function: Op
     }
 }
 
-/// The entries of `schema.keys` that `operations` add: for each metadata key that has none yet, what the schema's
-/// defaults say about the types of its values. To be handed to the catalog if there are any.
+/// What `operations` add to `schema.keys`: for each metadata key, what the schema's defaults say about those types of its
+/// values of which its entry says nothing. To be handed to the catalog if there is any. Keys that are long or one too many
+/// are left out ([`limits::SCHEMA_KEYS_MAX`]): the schema is a hint.
 pub fn schema_entries_for(operations: &[Operation], schema: &Value) -> Map<String, Value> {
     let known = schema["keys"].as_object();
+    let room = limits::SCHEMA_KEYS_MAX.saturating_sub(known.map_or(0, Map::len));
     let mut entries = Map::new();
     for (key, value) in operations.iter().flat_map(|operation| operation.metadata.iter().flatten()) {
         let Some(group) = value.as_ref().and_then(group_of) else { continue };
-        if key.starts_with(HIDDEN_PREFIX) || known.is_some_and(|keys| keys.contains_key(key)) {
-            continue;
-        }
-        if entries.get(key).is_some_and(|entry: &Value| entry.get(group).is_some()) {
+        let says = |keys: &Map<String, Value>| keys.get(key).is_some_and(|entry| entry.get(group).is_some());
+        let is_new = !entries.contains_key(key) && !known.is_some_and(|keys| keys.contains_key(key));
+        let left_out = is_new && (entries.len() >= room || key.len() > limits::SCHEMA_KEY_BYTES_MAX);
+        if key.starts_with(HIDDEN_PREFIX) || left_out || known.is_some_and(says) || says(&entries) {
             continue;
         }
         if let Some(default) = schema["defaults"].get(group) {

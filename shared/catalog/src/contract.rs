@@ -67,7 +67,7 @@ pub async fn run_beside_others(
         nothing_is_deleted_twice
         the_dimension_is_set_once
         racing_dimensions_are_one
-        schema_keys_are_added_and_never_changed
+        schema_keys_and_their_members_are_added_and_never_changed
         racing_schema_keys_are_all_kept
         the_gc_floor_only_rises
         what_is_gone_cannot_be_changed
@@ -506,7 +506,14 @@ const HOSTILE: [&str; 14] = [
     "null",
 ];
 
-async fn schema_keys_are_added_and_never_changed<C: Catalog, R: Runtime>(scope: &Scope<'_, C, R>) -> Kept {
+/// An entry whose members are named so.
+fn hostile_members() -> Map<String, Value> {
+    HOSTILE.iter().map(|name| ((*name).to_owned(), json!([null, name]))).collect()
+}
+
+async fn schema_keys_and_their_members_are_added_and_never_changed<C: Catalog, R: Runtime>(
+    scope: &Scope<'_, C, R>,
+) -> Kept {
     let there = json!({"a": {"x": 1.0, "none": null}, "b.c": [1, null, {"y": 2.50}], "text": "t", "no": null});
     let schema = json!({"defaults": {"float": 1.0, "none": null}, "keys": there});
     let row = scope.catalog.create_collection(NewCollection { schema, ..scope.new_collection("c") }).await?;
@@ -516,6 +523,7 @@ async fn schema_keys_are_added_and_never_changed<C: Catalog, R: Runtime>(scope: 
 
     let mut additions = object(json!({"a": {"x": 2, "more": 1}, "b.c": {}, "text": 1, "no": 1}));
     let mut expected = row.schema.clone();
+    expected["keys"]["a"]["more"] = json!(1);
     for (number, key) in HOSTILE.iter().enumerate() {
         let entry =
             json!({"n": number, "f": 1.0, "tiny": 1e-7, "huge": 1.7976931348623157e308, "none": null, "s": key});
@@ -527,9 +535,18 @@ async fn schema_keys_are_added_and_never_changed<C: Catalog, R: Runtime>(scope: 
     same(&read.schema, &expected)?;
     same(read.schema.to_string(), expected.to_string())?;
 
-    let again = HOSTILE.iter().map(|key| ((*key).to_owned(), json!("changed"))).collect();
-    scope.catalog.add_schema_keys(row.id, again).await?;
-    same(&scope.get("c").await?, &CollectionRow { schema: expected, ..row })?;
+    let again = |changed: Value| HOSTILE.iter().map(|key| ((*key).to_owned(), changed.clone())).collect();
+    for changed in [json!("changed"), json!({"n": "changed", "none": 1}), json!({})] {
+        scope.catalog.add_schema_keys(row.id, again(changed)).await?;
+        same(&scope.get("c").await?, &CollectionRow { schema: expected.clone(), ..row.clone() })?;
+    }
+    scope.catalog.add_schema_keys(row.id, object(json!({"#document": hostile_members()}))).await?;
+    for (name, value) in hostile_members() {
+        if expected["keys"]["#document"].get(&name).is_none() {
+            expected["keys"]["#document"][&name] = value;
+        }
+    }
+    same(scope.get("c").await?.schema, expected)?;
 
     let bare =
         scope.catalog.create_collection(NewCollection { schema: json!({}), ..scope.new_collection("bare") }).await?;

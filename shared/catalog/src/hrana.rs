@@ -31,7 +31,8 @@ use runtime::{Backoff, Http, HttpError, Runtime, within};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Rows that one reply lists: sqld answers nothing longer than 10 MB, which leaves each row 20 kB.
+/// Rows that one reply lists: sqld answers nothing longer than 10 MB, which leaves each row 20 kB. Where rows are larger,
+/// half as many are asked for, and so on.
 const LISTING_ROWS_MAX: u64 = 500;
 
 /// Where the database is and how to enter.
@@ -147,12 +148,18 @@ impl<R: Runtime + Http> HranaCatalog<R> {
         read: fn(&mut Columns) -> Result<T, CatalogError>,
     ) -> Result<Vec<T>, CatalogError> {
         let (mut listed, mut after, mut offset) = (Vec::new(), 0_i64, page.offset);
-        let mut wanted = page.limit.unwrap_or(u64::MAX);
+        let (mut wanted, mut rows_max) = (page.limit.unwrap_or(u64::MAX), LISTING_ROWS_MAX);
         loop {
-            let limit = wanted.min(LISTING_ROWS_MAX);
+            let limit = wanted.min(rows_max);
             let slice = [Sql::Integer { value: after }, bound(limit), bound(offset)];
             let select = statement(sql, slice.into_iter().chain(place.iter().cloned()));
-            let rows = self.run_one(IfLost::Repeat, select).await?.rows;
+            let rows = match self.run_one(IfLost::Repeat, select).await {
+                Err(CatalogError::Refused(reason)) if limit > 1 && pipeline::is_too_large(&reason) => {
+                    rows_max = limit / 2;
+                    continue;
+                }
+                result => result?.rows,
+            };
             let got = rows.len() as u64;
             for row in rows {
                 let (value, seq) = rows::read(row, |columns| Ok((read(columns)?, columns.integer()?)))?;
@@ -392,7 +399,7 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
     }
 
     async fn add_schema_keys(&self, id: CollectionId, keys: Map<String, Value>) -> Result<(), CatalogError> {
-        // The row's own keys are the patch: of two entries of one name the row's stays.
+        // The row's own keys are the patch: of two members of one name the row's stays.
         let sql = "UPDATE collections SET schema_keys = json_patch(?2, coalesce(schema_keys, '{}')),
                        row_version = row_version + 1
                    WHERE id = ?1 AND deleted_at IS NULL";

@@ -70,7 +70,8 @@ pub trait Catalog {
     /// Sets the dimension if it is still unset, and returns the row as it is then (whose dimension another writer may
     /// have set). `NotFound` if there is no such living collection.
     async fn set_dimension(&self, id: CollectionId, dimension: u32) -> Result<CollectionRow, CatalogError>;
-    /// Adds to `schema.keys` each entry of `keys` whose name is not there yet; entries that are there stay.
+    /// Adds to `schema.keys` each entry of `keys` whose name is not there yet, and to an entry that is there the
+    /// members it lacks; what is there stays as it is.
     async fn add_schema_keys(&self, id: CollectionId, keys: serde_json::Map<String, Value>)
     -> Result<(), CatalogError>;
     /// Raises the gc floor to `floor` if it is below, and never lowers it. `NotFound` as above.

@@ -186,7 +186,7 @@ impl Catalog for MemoryCatalog {
         let known = row.schema.as_object_mut().map(|schema| schema.entry("keys").or_insert_with(|| Map::new().into()));
         if let Some(Value::Object(known)) = known {
             for (key, entry) in keys {
-                known.entry(key).or_insert(entry);
+                add_members(known.entry(key).or_insert_with(|| entry.clone()), entry);
             }
         }
         Ok(())
@@ -208,6 +208,15 @@ impl Catalog for MemoryCatalog {
 
     async fn ping(&self) -> Result<(), CatalogError> {
         Ok(())
+    }
+}
+
+/// Adds to `known` the members of `entry` that it lacks, if both are objects.
+fn add_members(known: &mut Value, entry: Value) {
+    if let (Value::Object(known), Value::Object(entry)) = (known, entry) {
+        for (name, value) in entry {
+            known.entry(name).or_insert(value);
+        }
     }
 }
 

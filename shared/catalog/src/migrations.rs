@@ -43,8 +43,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             UNIQUE (tenant, name)
         ) STRICT",
         // A deleted collection stays as a row until its objects are gone, which is why only the living are unique.
-        // `schema` is without its member `keys`; that is in `schema_keys`, each entry in an array of one, so that
-        // json_patch adds entries but never looks into one.
+        // `schema` is without its member `keys`; that is in `schema_keys`, each member of an entry in an array of one,
+        // so that json_patch adds entries and members but never looks into one.
         "CREATE TABLE collections (
             seq INTEGER PRIMARY KEY,
             id TEXT NOT NULL UNIQUE,

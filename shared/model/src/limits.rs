@@ -29,6 +29,13 @@ pub const BATCH_RECORDS_MAX: u64 = 5_461;
 pub const FRAGMENT_OPERATIONS_MAX: usize = (1 << 20) - 1;
 /// Largest fragment a reader accepts, in bytes: the largest body, decoded and laid out as columns.
 pub const FRAGMENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most that a collection's metadata, configuration and schema may take as JSON, each, in bytes. The catalog replies with
+/// at most 10 MB: whatever users write, a row must fit, discovered keys included.
+pub const COLLECTION_JSON_BYTES_MAX: usize = 1 << 20;
+/// Keys of a collection's schema beyond which writes discover no more: it is a hint.
+pub const SCHEMA_KEYS_MAX: usize = 2_048;
+/// Longest metadata key that a schema discovers, in bytes.
+pub const SCHEMA_KEY_BYTES_MAX: usize = 1_024;
 /// Longest vector.
 pub const DIMENSION_MAX: usize = 65_536;
 /// Largest compiled regular expression, in bytes.

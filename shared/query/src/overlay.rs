@@ -269,7 +269,7 @@ impl Overlay {
             embedding: include.embeddings.then(|| self.vectors.get(row as usize).to_vec()),
             document: record.document.as_deref().filter(|_| include.documents).map(str::to_owned),
             uri: record.uri.as_deref().filter(|_| include.uris).map(str::to_owned),
-            metadata: if include.metadatas { record.attributes.to_metadata() } else { None },
+            metadata: if include.metadatas { record.metadata() } else { None },
         }
     }
 }

@@ -111,6 +111,7 @@ fn legacy_metadata_counts_where_the_configuration_is_the_default() {
     check(json!({"metadata": metadata, "configuration": {"hnsw": {"space": "l2"}}}), cosine);
     check(json!({"metadata": metadata, "configuration": {"hnsw": {"space": "ip"}}}), |c| c.space = Space::Ip);
     check(json!({"metadata": metadata, "configuration": {"spann": {}}}), |_| {});
+    check(json!({"metadata": {"hnsw:space": "bad"}, "configuration": {"spann": {}}}), |_| {});
     check(json!({"metadata": metadata, "schema": {"defaults": {}, "keys": {}}}), cosine);
     let all = json!({"hnsw:construction_ef": 10, "hnsw:search_ef": 11, "hnsw:M": 12, "hnsw:num_threads": 3,
         "hnsw:resize_factor": 2, "hnsw:sync_threshold": 50, "hnsw:batch_size": 20});

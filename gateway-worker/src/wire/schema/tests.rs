@@ -168,10 +168,11 @@ fn write(metadata: Value) -> Operation {
 }
 
 #[test]
-fn writes_add_entries_for_keys_the_schema_does_not_have() {
-    let schema = requested(keyed("known", json!({}))).expect("a sound schema");
+fn writes_add_keys_and_types_of_keys_the_schema_does_not_have() {
+    let text_is_known = json!({"string": {"string_inverted_index": index(false)}});
+    let schema = requested(keyed("known", text_is_known)).expect("a sound schema");
     let operations = [
-        write(json!({"i": 1, "known": 1, "gone": null, "chroma:foo": 1, "strs": ["a"]})),
+        write(json!({"i": 1, "known": "text", "gone": null, "chroma:foo": 1, "strs": ["a"]})),
         Operation::delete("b".into()),
         write(json!({"i": "now text", "f": [1.5], "b": true})),
     ];
@@ -181,7 +182,24 @@ fn writes_add_entries_for_keys_the_schema_does_not_have() {
         "f": {"float": {"float_inverted_index": index(true)}}, "b": {"bool": {"bool_inverted_index": index(true)}},
     });
     assert_eq!(Value::Object(schema_entries_for(&operations, &schema)), expect);
-    assert!(schema_entries_for(&[write(json!({"known": 2}))], &schema).is_empty());
+    let other_type = schema_entries_for(&[write(json!({"known": 2}))], &schema);
+    assert_eq!(Value::Object(other_type), json!({"known": {"int": int}}));
+}
+
+#[test]
+fn a_schema_discovers_no_long_keys_and_only_so_many() {
+    let schema = requested(json!({"defaults": {}, "keys": {}})).expect("a sound schema");
+    let long = "k".repeat(limits::SCHEMA_KEY_BYTES_MAX);
+    let entries = schema_entries_for(&[write(json!({ &long: 1, format!("{long}k"): 1 }))], &schema);
+    assert_eq!(entries.keys().collect::<Vec<_>>(), [&long]);
+
+    let many: Map<String, Value> = (0..=limits::SCHEMA_KEYS_MAX).map(|n| (n.to_string(), 1.into())).collect();
+    let mut entries = schema_entries_for(&[write(many.into())], &schema);
+    assert_eq!(entries.len() + 2, limits::SCHEMA_KEYS_MAX, "#document and #embedding are keys too");
+    let mut full = schema;
+    full["keys"].as_object_mut().expect("keys").append(&mut entries);
+    assert_eq!(schema_entries_for(&[write(json!({"one more": 1}))], &full), Map::new());
+    assert_eq!(schema_entries_for(&[write(json!({"7": "text"}))], &full).len(), 1, "another type of a known key");
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn check_status(status: StatusCode, body: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Whether a refusal means that the rows asked for are more than one reply holds.
+pub(super) fn is_too_large(reason: &str) -> bool {
+    reason.contains("RESPONSE_TOO_LARGE")
+}
+
 /// What a statement's error says. Only codes are contractual, but sqld gives one code to all constraints and none to
 /// missing tables, so their messages (SQLite's own, which hold names from our SQL and never a user's text) decide.
 fn classify(error: &Error) -> Failure {

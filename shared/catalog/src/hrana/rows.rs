@@ -59,10 +59,16 @@ pub(super) fn schema_columns(mut schema: Value) -> (Sql, Sql) {
     (json(&schema), or_null(keys))
 }
 
-/// Schema keys as the column `schema_keys` holds them: each entry in an array of one, under the key's [`label`].
-/// `json_patch` merges objects, and drops their nulls, but takes an array as it is.
+/// Schema keys as the column `schema_keys` holds them: an entry's members each in an array of one, names by their
+/// [`label`]; an entry that has no members is in an array of one itself. `json_patch` merges objects, and drops their
+/// nulls, but takes an array as it is: so it adds keys, and members to the entries of keys, and looks no deeper.
 pub(super) fn wrapped(keys: Map<String, Value>) -> Sql {
-    json(&keys.into_iter().map(|(key, entry)| (label(&key), Value::Array(vec![entry]))).collect::<Map<String, Value>>())
+    let wrap = |value| Value::Array(vec![value]);
+    let entry = |entry| match entry {
+        Value::Object(members) => members.into_iter().map(|(name, value)| (label(&name), wrap(value))).collect(),
+        other => wrap(other),
+    };
+    json(&keys.into_iter().map(|(key, value)| (label(&key), entry(value))).collect::<Map<String, Value>>())
 }
 
 /// The key without any character that JSON escapes: `%` and two digits instead. SQLite takes labels without escapes
@@ -99,9 +105,13 @@ fn schema(mut schema: Value, keys: Option<Map<String, Value>>) -> Option<Value> 
     Some(schema)
 }
 
-fn unwrapped((label, entry): (String, Value)) -> Option<(String, Value)> {
-    let Value::Array(entries) = entry else { return None };
-    Some((key(&label)?, entries.into_iter().next()?))
+fn unwrapped((label, value): (String, Value)) -> Option<(String, Value)> {
+    let value = match value {
+        Value::Array(values) => values.into_iter().next()?,
+        Value::Object(members) => members.into_iter().map(unwrapped).collect::<Option<Map<_, _>>>()?.into(),
+        _ => return None,
+    };
+    Some((key(&label)?, value))
 }
 
 /// What `read` makes of a row.

@@ -91,6 +91,20 @@ fn large_numbers_are_not_rounded() {
     check_order(0, f64::NAN, None);
 }
 
+/// Chroma's single-node server cuts a float to an integer before it compares it with one.
+#[test]
+fn a_float_is_not_cut_to_compare_it_with_an_integer() {
+    let zero = record(r#"{"n":0}"#);
+    let test = |json: &str| Filter::Metadata { key: "n".into(), test: serde_json::from_str(json).unwrap() };
+    check(&zero, &test(r#"{"compare":["eq",{"float":0.5}]}"#), false);
+    check(&zero, &test(r#"{"compare":["lt",{"float":0.5}]}"#), true);
+    check(&zero, &test(r#"{"compare":["gte",{"float":0.5}]}"#), false);
+    check(&zero, &test(r#"{"compare":["ne",{"float":1e-300}]}"#), true);
+    check(&zero, &test(r#"{"in":[{"float":0.5},{"float":-0.5}]}"#), false);
+    let most = record(r#"{"n":9223372036854775807}"#);
+    check(&most, &test(r#"{"compare":["eq",{"float":1e300}]}"#), false);
+}
+
 #[test]
 fn document_tests_are_exact() {
     let text = |json: &str| Filter::Document(serde_json::from_str(json).unwrap());

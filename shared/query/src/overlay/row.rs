@@ -29,6 +29,14 @@ impl Row {
     }
 }
 
+impl Row {
+    /// A copy of its metadata. As in Chroma, which keeps the URI there and hides it, a record that has nothing else has
+    /// an empty map; one without a URI has none.
+    pub(super) fn metadata(&self) -> Option<Metadata> {
+        self.attributes.to_metadata().or_else(|| self.uri.as_ref().map(|_| Metadata::new()))
+    }
+}
+
 impl Fields for Row {
     fn metadata(&self, key: &str) -> Option<&MetadataValue> {
         self.attributes.get(key)

@@ -4,7 +4,7 @@
 use super::*;
 use crate::testing::{self, DIMENSION};
 use model::metadata::apply_patch;
-use model::{CollectionId, Lsn, Record, RecordId, Space};
+use model::{CollectionId, Lsn, Metadata, Record, RecordId, Space};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -290,7 +290,11 @@ fn hit(record: &Record, distance: Option<f32>, include: Include) -> Hit {
         embedding: if include.embeddings { Some(record.embedding.clone()) } else { None },
         document: if include.documents { record.document.clone() } else { None },
         uri: if include.uris { record.uri.clone() } else { None },
-        metadata: if include.metadatas { record.metadata.clone() } else { None },
+        metadata: if include.metadatas {
+            record.metadata.clone().or_else(|| record.uri.as_ref().map(|_| Metadata::new()))
+        } else {
+            None
+        },
     }
 }
 
