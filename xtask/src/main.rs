@@ -12,6 +12,7 @@ mod ci;
 mod demo;
 mod dev;
 mod dev_vars;
+mod differential;
 mod place;
 mod sh;
 mod size;
@@ -39,6 +40,8 @@ enum Command {
     Dev(dev::Arguments),
     /// Load thousands of real texts through the official Python client and ask questions about them
     Demo(demo::Arguments),
+    /// Compare our answers with those of Chroma's own server, request by request
+    Differential(differential::Arguments),
     /// Run every test, from unit tests to the end-to-end tests with the real clients
     Test(test::Arguments),
     /// Check everything that needs no running stack: fmt, clippy, docs, deny, typos, tidy, sizes
@@ -70,6 +73,7 @@ fn run() -> Result<()> {
     match arguments.command {
         Command::Dev(arguments) => dev::run(&place, &arguments),
         Command::Demo(arguments) => demo::run(&place, &arguments),
+        Command::Differential(arguments) => differential::run(&place, &arguments),
         Command::Test(arguments) => test::run(&place, &arguments),
         Command::Ci => ci::run(&place),
         Command::Tidy => tidy::run(&place),

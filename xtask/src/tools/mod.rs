@@ -103,6 +103,12 @@ pub(crate) fn python(place: &Place) -> Result<PathBuf> {
     Ok(python::obtain(place, &name, &packages)?.join("bin/python"))
 }
 
+/// A Python that has Chroma's own server.
+pub(crate) fn chroma_server(place: &Place) -> Result<PathBuf> {
+    let packages = [format!("chromadb=={CHROMA_PYTHON}")];
+    Ok(python::obtain(place, &format!("chroma-server-{CHROMA_PYTHON}"), &packages)?.join("bin/python"))
+}
+
 /// The `typos` binary.
 pub(crate) fn typos(place: &Place) -> Result<PathBuf> {
     let dir = python::obtain(place, &format!("typos-{TYPOS}"), &[format!("typos=={TYPOS}")])?;
