@@ -38,7 +38,7 @@ impl Tail {
         }
         assert_eq!(fragment.header.lsn, self.end.next, "a reader hands out fragments without a gap");
         let end = fragment.header.as_end();
-        self.failure = self.overlay.apply(fragment.operations).err();
+        self.failure = self.overlay.apply(fragment.operations()).err();
         self.end = end;
     }
 

@@ -27,7 +27,7 @@ impl Executors for ColdExecutor<'_> {
     async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
         let mut overlay = Overlay::default();
         let reader = wal::Reader { store: &self.store, collection: plan.source.collection };
-        let end = reader.read(LogEnd::EMPTY, |fragment| overlay.apply(fragment.operations).expect("sound")).await;
+        let end = reader.read(LogEnd::EMPTY, |fragment| overlay.apply(fragment.operations()).expect("sound")).await;
         let (hits, count) = overlay.answer(&plan.source, &plan.read)?;
         self.before.answered();
         Ok(Answer { end: end.expect("a sound log"), hits, count })

@@ -29,5 +29,5 @@ pub use collection::{CollectionRow, Configuration, Space};
 pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
 pub use id::{CollectionId, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
 pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
-pub use record::{Operation, OperationKind, Record};
+pub use record::{Operation, OperationKind, OperationView, Record};
 pub use time::Timestamp;

@@ -45,6 +45,8 @@ pub const KEY_BYTES_MAX: usize = 1_024;
 
 /// Connections one request tree may have waiting for response headers (the platform's bound is 6; one is the catalog's).
 pub const CONNECTIONS_MAX: usize = 5;
+/// Bytes of fragments a reader of a log asks for ahead of the one that is due; one that is larger is read alone.
+pub const READ_AHEAD_BYTES: usize = 16 * 1024 * 1024;
 /// Tries of one store operation that may be repeated safely.
 pub const STORE_ATTEMPTS_MAX: u32 = 4;
 /// Tries of one catalog request that found the database busy.

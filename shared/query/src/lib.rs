@@ -13,7 +13,8 @@
 //!     ..Operation::delete(id.into())
 //! };
 //! let mut records = Overlay::default();
-//! records.apply([add("a", vec![0.0, 0.0]), add("b", vec![3.0, 4.0])])?;
+//! let log = [add("a", vec![0.0, 0.0]), add("b", vec![3.0, 4.0])];
+//! records.apply(log.iter().map(Operation::view))?;
 //!
 //! let collection = CollectionId::from_u128(7);
 //! let source = Source { collection, watermark: Lsn::ZERO, dimension: Some(2), space: Space::L2 };

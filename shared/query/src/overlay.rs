@@ -8,7 +8,7 @@ use crate::kernel::{self, Measure};
 use crate::plan::{Hit, Include, PlanError, Read, Source};
 use crate::top_k::{Ranked, TopK};
 use arena::Arena;
-use model::{Filter, Operation, OperationKind};
+use model::{Filter, MetadataPatch, OperationKind, OperationView};
 use row::{Attributes, Row};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,21 +57,18 @@ impl Overlay {
     /// Errors: [`PlanError::Corrupt`] for what no gateway lets into a log (a vector of another length than the first
     /// one, an insertion without one), [`PlanError::TooLarge`] if memory is out. After an error the overlay is half
     /// changed: drop it.
-    pub fn apply(&mut self, operations: impl IntoIterator<Item = Operation>) -> Result<(), PlanError> {
-        operations.into_iter().try_for_each(|operation| self.apply_one(operation))
+    pub fn apply<'a>(&mut self, operations: impl IntoIterator<Item = OperationView<'a>>) -> Result<(), PlanError> {
+        operations.into_iter().try_for_each(|operation| self.apply_one(&operation))
     }
 
-    fn apply_one(&mut self, operation: Operation) -> Result<(), PlanError> {
+    fn apply_one(&mut self, operation: &OperationView<'_>) -> Result<(), PlanError> {
         use OperationKind::{Add, Delete, Update, Upsert};
-        if let Some(embedding) = &operation.embedding {
+        if let Some(embedding) = operation.embedding {
             self.vectors.settle_dimension(embedding.len())?;
         }
-        match (operation.kind, self.by_id.get(operation.id.as_str())) {
+        match (operation.kind, self.by_id.get(operation.id)) {
             (Add | Upsert, None) => self.insert(operation),
-            (Update | Upsert, Some(&row)) => {
-                self.change(row, operation);
-                Ok(())
-            }
+            (Update | Upsert, Some(&row)) => self.change(row, operation),
             (Delete, Some(&row)) => {
                 self.remove(row);
                 Ok(())
@@ -80,34 +77,34 @@ impl Overlay {
         }
     }
 
-    fn insert(&mut self, operation: Operation) -> Result<(), PlanError> {
+    fn insert(&mut self, operation: &OperationView<'_>) -> Result<(), PlanError> {
         let Some(embedding) = operation.embedding else {
             return Err(PlanError::Corrupt("the log inserts a record without a vector".into()));
         };
         let Ok(row) = u32::try_from(self.rows.len()) else {
             return Err(PlanError::TooLarge("a collection in memory has at most 2^32 rows".into()));
         };
-        self.vectors.push(&embedding)?;
         let mut record = Row {
-            id: operation.id.0.into(),
-            norm: kernel::norm(&embedding),
-            document: operation.document.map(String::into_boxed_str),
-            uri: operation.uri.map(String::into_boxed_str),
+            id: operation.id.into(),
+            norm: kernel::norm(embedding),
+            document: operation.document.map(Box::from),
+            uri: operation.uri.map(Box::from),
             attributes: Attributes::default(),
         };
-        record.attributes.patch(operation.metadata.unwrap_or_default());
+        record.attributes.patch(patch_of(operation)?);
+        self.vectors.push(embedding)?;
         self.payload_bytes += record.heap_bytes();
         self.by_id.insert(Arc::clone(&record.id), row);
         self.rows.push(Some(record));
         Ok(())
     }
 
-    fn change(&mut self, row: u32, operation: Operation) {
+    fn change(&mut self, row: u32, operation: &OperationView<'_>) -> Result<(), PlanError> {
         let record = self.rows[row as usize].as_mut().expect("an id leads to a living row");
         self.payload_bytes -= record.heap_bytes();
         if let Some(embedding) = operation.embedding {
-            self.vectors.set(row as usize, &embedding);
-            record.norm = kernel::norm(&embedding);
+            self.vectors.set(row as usize, embedding);
+            record.norm = kernel::norm(embedding);
         }
         if let Some(document) = operation.document {
             record.document = Some(document.into());
@@ -115,10 +112,9 @@ impl Overlay {
         if let Some(uri) = operation.uri {
             record.uri = Some(uri.into());
         }
-        if let Some(patch) = operation.metadata {
-            record.attributes.patch(patch);
-        }
+        record.attributes.patch(patch_of(operation)?);
         self.payload_bytes += record.heap_bytes();
+        Ok(())
     }
 
     fn remove(&mut self, row: u32) {
@@ -272,6 +268,14 @@ impl Overlay {
             metadata: if include.metadatas { record.metadata() } else { None },
         }
     }
+}
+
+/// The changes to metadata that an operation carries.
+fn patch_of(operation: &OperationView<'_>) -> Result<MetadataPatch, PlanError> {
+    let patch = operation
+        .metadata_patch()
+        .map_err(|error| PlanError::Corrupt(format!("the log holds metadata that cannot be read: {error}")))?;
+    Ok(patch.unwrap_or_default())
 }
 
 /// A count from the wire as one of rows in memory, of which there are fewer than `usize` can count.

@@ -51,16 +51,18 @@ fn record(n: usize, dimension: usize, words: usize, keys: usize) -> Operation {
 fn check(records: usize, dimension: usize, words: usize, keys: usize) {
     let before = HELD.load(Relaxed);
     let mut overlay = Overlay::default();
-    overlay.apply((0..records).map(|n| record(n, dimension, words, keys))).expect("records of one dimension");
+    for n in 0..records {
+        overlay.apply([record(n, dimension, words, keys).view()]).expect("records of one dimension");
+    }
     let check = |overlay: &Overlay, when: &str| {
         let (held, estimate) = (HELD.load(Relaxed) - before, overlay.bytes());
         let what = format!("{when} {records} × {dimension}, {words} words, {keys} keys: {held} held, {estimate} told");
         assert!(held <= estimate && estimate <= held + held / 4, "{what}");
     };
     check(&overlay, "after adding");
-    overlay
-        .apply((0..records * 2 / 3).map(|n| Operation::delete(format!("record-{n}").as_str().into())))
-        .expect("deletes");
+    for n in 0..records * 2 / 3 {
+        overlay.apply([Operation::delete(format!("record-{n}").as_str().into()).view()]).expect("deletes");
+    }
     check(&overlay, "after deleting from");
 }
 

@@ -9,9 +9,8 @@ use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field, Metadata as SchemaMetadata, Schema};
 use arrow2::io::ipc::{read, write};
 use bytes::Bytes;
-use model::{
-    CollectionId, LogEnd, Lsn, MetadataPatch, Nonce, Operation, OperationKind, RecordId, SetHash, Timestamp, limits,
-};
+use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, OperationKind, OperationView, SetHash, Timestamp, limits};
+use std::borrow::Cow;
 use std::io::Cursor;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -50,12 +49,38 @@ impl FragmentHeader {
 }
 
 /// A decoded fragment whose checksum, set-hash and count were right.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Fragment {
     /// What it says of itself.
     pub header: FragmentHeader,
-    /// In the order in which they take effect.
-    pub operations: Vec<Operation>,
+    /// Size of the object, in bytes.
+    pub bytes: usize,
+    /// One for each record batch; as a rule there is one.
+    batches: Vec<Columns>,
+}
+
+impl Fragment {
+    /// The operations, in the order in which they take effect.
+    pub fn operations(&self) -> impl Iterator<Item = OperationView<'_>> {
+        self.batches.iter().flat_map(|batch| (0..batch.id.len()).map(|row| batch.operation(row)))
+    }
+
+    /// Operation number `index`; `None` if there are not so many.
+    pub fn operation(&self, index: usize) -> Option<OperationView<'_>> {
+        let mut row = index;
+        for batch in &self.batches {
+            if row < batch.id.len() {
+                return Some(batch.operation(row));
+            }
+            row -= batch.id.len();
+        }
+        None
+    }
+
+    /// A copy of the operations. Errors: `Damaged` if metadata is not what writers write.
+    pub fn to_operations(&self) -> Result<Vec<Operation>, FragmentError> {
+        self.operations().map(|operation| operation.to_operation().map_err(damaged)).collect()
+    }
 }
 
 /// Why bytes are not the fragment they should be. None of these heals by reading again: the object is damaged.
@@ -75,13 +100,11 @@ fn damaged(what: impl std::fmt::Display) -> FragmentError {
 
 /// The sum of the hashes of `operations`.
 pub fn set_hash(operations: &[Operation]) -> SetHash {
-    operations.iter().fold(SetHash::default(), |sum, operation| {
-        sum.with(operation_hash(operation, metadata_text(operation).as_deref()))
-    })
+    operations.iter().fold(SetHash::default(), |sum, operation| sum.with(operation_hash(&operation.view())))
 }
 
 /// XXH3-128 of an operation: kind, then each field behind a presence byte and a length.
-fn operation_hash(operation: &Operation, metadata: Option<&str>) -> u128 {
+fn operation_hash(operation: &OperationView<'_>) -> u128 {
     let text = |hasher: &mut Xxh3, text: Option<&str>| {
         if hash_presence(hasher, text.map(str::len)) {
             hasher.update(text.unwrap_or_default().as_bytes());
@@ -89,13 +112,13 @@ fn operation_hash(operation: &Operation, metadata: Option<&str>) -> u128 {
     };
     let mut hasher = Xxh3::new();
     hasher.update(kind_name(operation.kind).as_bytes());
-    text(&mut hasher, Some(operation.id.as_str()));
-    if hash_presence(&mut hasher, operation.embedding.as_ref().map(|vector| vector.len() * size_of::<f32>())) {
-        hash_vector(&mut hasher, operation.embedding.as_deref().unwrap_or_default());
+    text(&mut hasher, Some(operation.id));
+    if hash_presence(&mut hasher, operation.embedding.map(size_of_val)) {
+        hash_vector(&mut hasher, operation.embedding.unwrap_or_default());
     }
-    text(&mut hasher, operation.document.as_deref());
-    text(&mut hasher, operation.uri.as_deref());
-    text(&mut hasher, metadata);
+    text(&mut hasher, operation.document);
+    text(&mut hasher, operation.uri);
+    text(&mut hasher, operation.metadata.as_deref());
     hasher.digest128()
 }
 
@@ -118,13 +141,6 @@ fn hash_vector(hasher: &mut Xxh3, vector: &[f32]) {
         }
         hasher.update(&bytes[..size_of_val(block)]);
     }
-}
-
-fn metadata_text(operation: &Operation) -> Option<String> {
-    operation
-        .metadata
-        .as_ref()
-        .map(|patch| serde_json::to_string(patch).expect("metadata has string keys and finite numbers"))
 }
 
 const fn kind_name(kind: OperationKind) -> &'static str {
@@ -182,7 +198,8 @@ fn columns(operations: &[Operation], dimension: Option<usize>) -> Chunk<Box<dyn 
         }
         Box::new(Into::<Utf8Array<i32>>::into(column)) as Box<dyn Array>
     };
-    let metadata: Utf8Array<i32> = operations.iter().map(metadata_text).collect::<MutableUtf8Array<i32>>().into();
+    let metadata = operations.iter().map(|operation| operation.view().metadata);
+    let metadata: Utf8Array<i32> = metadata.collect::<MutableUtf8Array<i32>>().into();
     let mut columns = vec![text(&|o| Some(kind_name(o.kind))), text(&|o| Some(o.id.as_str()))];
     if let Some(dimension) = dimension {
         columns.push(vector_column(operations, dimension));
@@ -248,26 +265,26 @@ fn header_of(entries: &SchemaMetadata) -> Result<FragmentHeader, FragmentError> 
     })
 }
 
-/// The fragment in `body`, after its checksum, its count and its set-hash were found right.
+/// The fragment in `body`, after its checksum, its count and its set-hash were found right. Cost: one copy of the data.
 pub fn decode(body: &[u8]) -> Result<Fragment, FragmentError> {
     let stream = checked_stream(body)?;
     let mut cursor = Cursor::new(stream);
     let metadata = read::read_stream_metadata(&mut cursor).map_err(damaged)?;
     let header = header_of(&metadata.schema.metadata)?;
     let names: Vec<String> = metadata.schema.fields.iter().map(|field| field.name.clone()).collect();
-    let mut operations = Vec::new();
-    let mut sum = SetHash::default();
+    let mut batches = Vec::new();
     for state in read::StreamReader::new(cursor, metadata, None) {
         let read::StreamState::Some(chunk) = state.map_err(damaged)? else { break };
-        let columns = Columns::of(&names, &chunk)?;
-        for row in 0..chunk.len() {
-            let (operation, metadata) = columns.operation(row)?;
-            sum = sum.with(operation_hash(&operation, metadata));
-            operations.push(operation);
-        }
+        batches.push(Columns::of(&names, &chunk)?);
     }
-    let whole = operations.len() == header.count as usize && sum == header.set_hash;
-    if whole { Ok(Fragment { header, operations }) } else { Err(damaged("count or set-hash differ from the header")) }
+    let fragment = Fragment { header, bytes: body.len(), batches };
+    let (mut count, mut sum) = (0, SetHash::default());
+    for operation in fragment.operations() {
+        count += 1;
+        sum = sum.with(operation_hash(&operation));
+    }
+    let whole = count == fragment.header.count && sum == fragment.header.set_hash;
+    if whole { Ok(fragment) } else { Err(damaged("count or set-hash differ from the header")) }
 }
 
 /// The Arrow stream of `body`, if the trailer says that it is what was written.
@@ -287,29 +304,31 @@ fn checked_stream(body: &[u8]) -> Result<&[u8], FragmentError> {
     Ok(stream)
 }
 
-/// The columns of one record batch, by name and checked type.
-struct Columns<'a> {
-    op: &'a Utf8Array<i32>,
-    id: &'a Utf8Array<i32>,
-    embedding: Option<(&'a FixedSizeListArray, &'a [f32])>,
-    document: &'a Utf8Array<i32>,
-    uri: &'a Utf8Array<i32>,
-    metadata: &'a Utf8Array<i32>,
+/// The columns of one record batch, by checked type. Copies share what they hold.
+#[derive(Clone, Debug)]
+struct Columns {
+    kinds: Vec<OperationKind>,
+    id: Utf8Array<i32>,
+    embedding: Option<FixedSizeListArray>,
+    document: Utf8Array<i32>,
+    uri: Utf8Array<i32>,
+    metadata: Utf8Array<i32>,
 }
 
-impl<'a> Columns<'a> {
-    fn of(names: &[String], chunk: &'a Chunk<Box<dyn Array>>) -> Result<Self, FragmentError> {
+impl Columns {
+    fn of(names: &[String], chunk: &Chunk<Box<dyn Array>>) -> Result<Self, FragmentError> {
         let column = |name: &str| names.iter().zip(chunk.arrays()).find(|(n, _)| *n == name).map(|(_, array)| array);
         let text = |name: &str| {
             let array = column(name).and_then(|array| array.as_any().downcast_ref::<Utf8Array<i32>>());
-            array.ok_or_else(|| damaged(format_args!("no text column {name}")))
+            array.cloned().ok_or_else(|| damaged(format_args!("no text column {name}")))
         };
         let embedding = match column("embedding") {
             None => None,
             Some(array) => Some(vectors(array.as_ref()).ok_or_else(|| damaged("embedding is not a list of f32"))?),
         };
+        let kinds = text("op")?.values_iter().map(kind_of).collect::<Option<Vec<_>>>();
         Ok(Columns {
-            op: text("op")?,
+            kinds: kinds.ok_or_else(|| damaged("unknown op"))?,
             id: text("id")?,
             embedding,
             document: text("document")?,
@@ -318,31 +337,27 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// The operation in `row`, with its metadata as text.
-    fn operation(&self, row: usize) -> Result<(Operation, Option<&'a str>), FragmentError> {
-        let owned = |column: &Utf8Array<i32>| column.is_valid(row).then(|| column.value(row).to_owned());
-        let metadata = self.metadata.is_valid(row).then(|| self.metadata.value(row));
-        let patch: Option<MetadataPatch> = metadata.map(serde_json::from_str).transpose().map_err(damaged)?;
-        let embedding = self
-            .embedding
-            .filter(|(list, _)| list.is_valid(row))
-            .map(|(list, values)| values[row * list.size()..][..list.size()].to_vec());
-        let operation = Operation {
-            kind: kind_of(self.op.value(row)).ok_or_else(|| damaged("unknown op"))?,
-            id: RecordId(self.id.value(row).to_owned()),
-            embedding,
-            document: owned(self.document),
-            uri: owned(self.uri),
-            metadata: patch,
-        };
-        Ok((operation, metadata))
+    fn operation(&self, row: usize) -> OperationView<'_> {
+        let embedding = self.embedding.as_ref().filter(|list| list.is_valid(row));
+        OperationView {
+            kind: self.kinds[row],
+            id: self.id.value(row),
+            embedding: embedding.map(|list| &floats(list).expect("checked")[row * list.size()..][..list.size()]),
+            document: self.document.get(row),
+            uri: self.uri.get(row),
+            metadata: self.metadata.get(row).map(Cow::Borrowed),
+        }
     }
 }
 
-fn vectors(array: &dyn Array) -> Option<(&FixedSizeListArray, &[f32])> {
-    let list = array.as_any().downcast_ref::<FixedSizeListArray>()?;
-    let values = list.values().as_any().downcast_ref::<PrimitiveArray<f32>>()?;
-    Some((list, values.values().as_slice()))
+/// The column of vectors, if that is what `array` is.
+fn vectors(array: &dyn Array) -> Option<FixedSizeListArray> {
+    array.as_any().downcast_ref::<FixedSizeListArray>().filter(|list| floats(list).is_some()).cloned()
+}
+
+/// All vectors of a column, one behind the other.
+fn floats(list: &FixedSizeListArray) -> Option<&[f32]> {
+    Some(list.values().as_any().downcast_ref::<PrimitiveArray<f32>>()?.values().as_slice())
 }
 
 #[cfg(test)]

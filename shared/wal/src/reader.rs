@@ -1,8 +1,9 @@
 //! Reads the tail of a log, in order, up to the first LSN that does not exist.
 
 use crate::fragment::{self, Fragment};
-use futures_util::{StreamExt, stream};
+use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
 use model::{CollectionId, LogEnd, Lsn, keys, limits};
+use std::pin::pin;
 use storage::{ObjectStore, ReadError};
 
 /// Why the tail could not be read to its end.
@@ -39,22 +40,69 @@ impl<S: ObjectStore> Reader<'_, S> {
     /// Cost: one get for each fragment, and gets of what turns out absent: one if nothing is new, else up to
     /// [`limits::CONNECTIONS_MAX`]. A reader that begins at the start of a log expects it to be long and asks for that
     /// many fragments at a time; any other expects nothing new and asks for one first.
-    pub async fn read(&self, from: LogEnd, mut take: impl FnMut(Fragment)) -> Result<LogEnd, TailError> {
+    pub async fn read(&self, from: LogEnd, take: impl FnMut(Fragment)) -> Result<LogEnd, TailError> {
+        self.read_until(from, Lsn(u64::MAX), take).await
+    }
+
+    /// As [`Reader::read`], but looks at nothing from `limit` on: the end it returns may be `limit`, unprobed.
+    pub async fn read_until(
+        &self,
+        from: LogEnd,
+        limit: Lsn,
+        mut take: impl FnMut(Fragment),
+    ) -> Result<LogEnd, TailError> {
         let mut end = from;
-        if from != LogEnd::EMPTY {
+        if from != LogEnd::EMPTY && end.next < limit {
             let Some(fragment) = self.fragment(end.next).await? else { return Ok(end) };
             end = self.link(end, &fragment)?;
             take(fragment);
         }
-        let ahead =
-            stream::iter((end.next.0..).map(Lsn)).map(|lsn| self.fragment(lsn)).buffered(limits::CONNECTIONS_MAX);
-        let mut ahead = std::pin::pin!(ahead);
+        let mut ahead = pin!(self.ahead((end.next.0..limit.0).map(Lsn)));
         while let Some(fragment) = ahead.next().await {
             let Some(fragment) = fragment? else { break };
             end = self.link(end, &fragment)?;
             take(fragment);
         }
         Ok(end)
+    }
+
+    /// Hands the fragments `lsns`, ascending and all read before, to `take` again, in order.
+    ///
+    /// Errors: [`TailError::Broken`] if one is not there any more. Cost: one get for each.
+    pub async fn fragments(&self, lsns: &[Lsn], mut take: impl FnMut(Fragment)) -> Result<(), TailError> {
+        let mut ahead = pin!(self.ahead(lsns.iter().copied()));
+        let mut end = LogEnd::EMPTY;
+        for &lsn in lsns {
+            let gone = || TailError::Broken { key: keys::fragment(self.collection, lsn), reason: "gone".to_owned() };
+            let fragment = ahead.next().await.transpose()?.flatten().ok_or_else(gone)?;
+            if end.next != lsn {
+                // After a gap there is no predecessor to compare with.
+                end = LogEnd { next: lsn, last_nonce: fragment.header.previous, ..LogEnd::EMPTY };
+            }
+            end = self.link(end, &fragment)?;
+            take(fragment);
+        }
+        Ok(())
+    }
+
+    /// The fragments `lsns` in order. Several are asked for at once, fewer the larger they are, so that those that wait
+    /// for their turn have about [`limits::READ_AHEAD_BYTES`].
+    fn ahead(&self, lsns: impl Iterator<Item = Lsn>) -> impl Stream<Item = Result<Option<Fragment>, TailError>> {
+        // Before any was seen they might be as large as clients make them.
+        let start = (lsns, FuturesOrdered::new(), limits::READ_AHEAD_BYTES / 2);
+        stream::unfold(start, async |(mut lsns, mut asked, mut bytes)| {
+            let width = (limits::READ_AHEAD_BYTES / bytes).clamp(1, limits::CONNECTIONS_MAX);
+            while asked.len() < width
+                && let Some(lsn) = lsns.next()
+            {
+                asked.push_back(self.fragment(lsn));
+            }
+            let fragment = asked.next().await?;
+            if let Ok(Some(fragment)) = &fragment {
+                bytes = fragment.bytes.max(bytes / 2).max(1);
+            }
+            Some((fragment, (lsns, asked, bytes)))
+        })
     }
 
     /// The fragment at `lsn`; `None` if there is none.
@@ -88,3 +136,6 @@ impl<S: ObjectStore> Reader<'_, S> {
         Ok(header.as_end())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,9 @@ impl Attributes {
 
     /// Sets and removes keys.
     pub(super) fn patch(&mut self, patch: MetadataPatch) {
+        if patch.is_empty() {
+            return;
+        }
         let old = std::mem::take(self).0.into_iter();
         let mut metadata: Metadata = old.map(|(key, value)| (key.into_string(), value)).collect();
         apply_patch(&mut metadata, patch);

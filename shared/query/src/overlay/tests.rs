@@ -4,7 +4,7 @@
 use super::*;
 use crate::testing::{self, DIMENSION};
 use model::metadata::apply_patch;
-use model::{CollectionId, Lsn, Metadata, Record, RecordId, Space};
+use model::{CollectionId, Lsn, Metadata, Operation, Record, RecordId, Space};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -27,9 +27,13 @@ fn operation(line: &str) -> Operation {
     Operation { kind, id, embedding, metadata, document: field().map(str::to_owned), uri: None }
 }
 
+fn apply(overlay: &mut Overlay, log: impl IntoIterator<Item = Operation>) -> Result<(), PlanError> {
+    log.into_iter().try_for_each(|operation| overlay.apply([operation.view()]))
+}
+
 fn overlay(log: &str) -> Overlay {
     let mut overlay = Overlay::default();
-    overlay.apply(log.lines().filter(|line| !line.trim().is_empty()).map(operation)).unwrap();
+    apply(&mut overlay, log.lines().filter(|line| !line.trim().is_empty()).map(operation)).unwrap();
     overlay
 }
 
@@ -88,7 +92,8 @@ fn places_follow_the_first_insertion() {
 
 #[track_caller]
 fn check_broken(log: &[&str]) {
-    let result = Overlay::default().apply(log.iter().map(|line| operation(line)));
+    let result = Overlay::default()
+        .apply(log.iter().map(|line| operation(line)).collect::<Vec<_>>().iter().map(Operation::view));
     assert!(matches!(result, Err(PlanError::Corrupt(_))), "{log:?} gave {result:?}");
 }
 
@@ -201,11 +206,11 @@ fn reads_that_cannot_be_answered_say_why() {
 fn rows_move_up_when_most_are_dead() {
     let record = |n: usize| operation(&format!("+ id{n} [{n}]"));
     let mut overlay = Overlay::default();
-    overlay.apply((0..3000).map(record)).unwrap();
+    apply(&mut overlay, (0..3000).map(record)).unwrap();
     let full = overlay.bytes();
-    overlay.apply((0..3000).filter(|n| n % 3 != 0).map(|n| operation(&format!("- id{n}")))).unwrap();
+    apply(&mut overlay, (0..3000).filter(|n| n % 3 != 0).map(|n| operation(&format!("- id{n}")))).unwrap();
     assert!(overlay.bytes() < full / 2, "{} of {full} bytes kept", overlay.bytes());
-    overlay.apply([record(1)]).unwrap();
+    apply(&mut overlay, [record(1)]).unwrap();
     let (hits, _) = overlay.answer(&source(Some(1), Space::L2), &get_all()).unwrap();
     let expect = (0..3000).step_by(3).chain([1]).map(|n| (format!("id{n}"), Some(vec![n as f32])));
     assert!(hits.into_iter().flatten().map(|hit| (hit.id, hit.embedding)).eq(expect));
@@ -330,7 +335,7 @@ proptest! {
         space in select(vec![Space::L2, Space::Cosine, Space::Ip]),
     ) {
         let (mut overlay, mut plain) = (Overlay::default(), Plain::default());
-        overlay.apply(log.clone()).unwrap();
+        apply(&mut overlay, log.iter().cloned()).unwrap();
         log.into_iter().for_each(|operation| plain.apply(operation));
         let source = source(Some(DIMENSION), space);
         for read in &reads {

@@ -1,7 +1,7 @@
 //! Whatever is encoded decodes to itself; whatever else is decoded is an error, never a panic and never other data.
 
 use super::*;
-use model::MetadataValue;
+use model::{MetadataValue, RecordId};
 use proptest::prelude::*;
 
 fn header(operations: &[Operation]) -> FragmentHeader {
@@ -55,7 +55,13 @@ proptest! {
     #[test]
     fn decode_inverts_encode(operations in prop::collection::vec(any_operation(), 0..20)) {
         let body = encoded(&operations);
-        prop_assert_eq!(decode(&body).unwrap(), Fragment { header: header(&operations), operations: operations.clone() });
+        let fragment = decode(&body).unwrap();
+        prop_assert_eq!((&fragment.header, fragment.bytes), (&header(&operations), body.len()));
+        prop_assert_eq!(fragment.to_operations().unwrap(), operations.clone());
+        for index in 0..=operations.len() {
+            let view = fragment.operation(index).map(|view| view.to_operation().unwrap());
+            prop_assert_eq!(view.as_ref(), operations.get(index));
+        }
         let start = &body[..body.len().min(usize::try_from(HEADER_BYTES_MAX).unwrap())];
         prop_assert_eq!(decode_header(start).unwrap(), header(&operations));
         prop_assert_eq!(encoded(&operations), body);
@@ -138,5 +144,5 @@ fn golden_fragment_reads_as_written() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/v1/fragment.arrow");
     let golden = std::fs::read(path).expect("the golden file is part of the source");
     assert_eq!(encoded(&operations), golden, "the format changed: see docs/formats.md");
-    assert_eq!(decode(&golden).unwrap().operations, operations);
+    assert_eq!(decode(&golden).unwrap().to_operations().unwrap(), operations);
 }

@@ -71,7 +71,7 @@ impl World {
     /// The ids in the log, in order.
     async fn log(&self) -> Vec<String> {
         let mut ids = Vec::new();
-        let take = |fragment: Fragment| ids.extend(fragment.operations.into_iter().map(|operation| operation.id.0));
+        let take = |fragment: Fragment| ids.extend(fragment.operations().map(|operation| operation.id.to_owned()));
         Reader { store: self.store.store(), collection: COLLECTION }
             .read(LogEnd::EMPTY, take)
             .await
