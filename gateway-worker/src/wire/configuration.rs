@@ -4,7 +4,6 @@
 use super::ApiError;
 use super::schema::{self, SchemaRequest};
 use model::{Configuration, Metadata, MetadataValue, Space};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -224,8 +223,8 @@ pub(super) struct HnswUpdate {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "checked by being read")]
 struct SpannUpdate {
-    search_nprobe: Option<IgnoredAny>,
-    ef_search: Option<IgnoredAny>,
+    search_nprobe: Option<u32>,
+    ef_search: Option<u64>,
 }
 
 impl ConfigurationUpdate {

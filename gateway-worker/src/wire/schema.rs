@@ -297,7 +297,13 @@ impl ValueTypes {
 
     fn check_sparse_source(&self) -> Result<(), String> {
         let index = self.sparse_vector.as_ref().and_then(|types| types.sparse_vector_index.as_ref());
-        match index.and_then(|index| index.config.source_key.as_deref()) {
+        let Some(config) = index.map(|index| &index.config) else { return Ok(()) };
+        match &config.source_key {
+            Some(_) if config.embedding_function.is_none() => {
+                Err("If source_key is provided then embedding_function must \
+                 also be provided since there is no default embedding function."
+                    .into())
+            }
             Some(key) if key.starts_with('#') && key != DOCUMENT => Err("source_key cannot begin with '#'. The only \
                  valid key starting with '#' is Key.DOCUMENT or '#document'."
                 .into()),

@@ -3,6 +3,7 @@
 mod collections;
 mod hostile;
 mod records;
+mod surprises;
 mod transport;
 
 use serde_json::Value;

@@ -225,6 +225,7 @@ fn updates_that_change_nothing_and_updates_that_are_refused() {
         json!({"hnsw": {"space": "ip"}}),
         json!({"hnsw": {"ef_construction": 3}}),
         json!({"spann": {"write_nprobe": 3}}),
+        json!({"spann": {"search_nprobe": "x"}}),
         json!({"embedding_function": {"type": "x"}}),
         json!(3),
     ] {

@@ -139,8 +139,11 @@ fn schemas_that_make_no_sense_are_400() {
     );
     let source = json!({"float_list": {"vector_index": {"enabled": true, "config": {"source_key": "foo"}}}});
     refuses(keyed("#embedding", source), "400 Vector index can only source from #document");
-    let source = json!({"sparse_vector": {"sparse_vector_index": {"enabled": true, "config": {"source_key": "#x"}}}});
-    refuses(keyed("foo", source), "400 source_key cannot begin with '#'.");
+    let sparse = |config: Value| json!({"sparse_vector": {"sparse_vector_index": {"enabled": true, "config": config}}});
+    let source = json!({"source_key": "#x", "embedding_function": {"type": "legacy"}});
+    refuses(keyed("foo", sparse(source)), "400 source_key cannot begin with '#'.");
+    let source = sparse(json!({"source_key": "x"}));
+    refuses(keyed("foo", source), "400 If source_key is provided then embedding_function must also be provided");
     let sparse = keyed("foo", json!({"sparse_vector": {"sparse_vector_index": on}}));
     refuses(
         sparse,
