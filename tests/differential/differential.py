@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import signal
 import sys
 import time
 
@@ -14,6 +15,7 @@ from walk import Options, Report, Walk
 
 def main() -> int:
     arguments = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # a reference that was started is stopped with us
     options = Options(arguments.ops, arguments.hostile, arguments.messages, arguments.verbose)
     first, _, last = arguments.seeds.partition("..")
     failed = []

@@ -4,11 +4,11 @@ use super::{Answered, Call};
 use crate::reads::check_scope;
 use crate::routes::{Scope, Verb};
 use crate::wire::records::{self, Batch, Delete, ReadRequest};
-use crate::wire::{ApiError, body, responses, unbuilt};
+use crate::wire::{ApiError, body, responses, schema, unbuilt};
 use crate::{Executors, Gateway};
 use catalog::Catalog;
 use http::StatusCode;
-use model::CollectionId;
+use model::{CollectionId, Filter};
 use query::Read;
 use runtime::Runtime;
 use storage::ObjectStore;
@@ -43,7 +43,7 @@ where
         Request::Get(get) => records.get(get).await,
         Request::Query(query) => records.query(query).await,
         Request::Count => records.count().await,
-        Request::Unbuilt(message) => records.refuse(message).await,
+        Request::Unbuilt { message, filters } => records.refuse(message, &filters).await,
     }
 }
 
@@ -56,13 +56,17 @@ enum Request {
     Query(ReadRequest),
     Count,
     /// What this server does not have, and how it says so: where Chroma's single-node server has it not either, in the
-    /// words of that one.
-    Unbuilt(&'static str),
+    /// words of that one. `filters` must go with the collection's schema.
+    Unbuilt {
+        message: &'static str,
+        filters: Vec<Filter>,
+    },
 }
 
 impl Request {
     fn of(verb: Verb, call: &Call<'_>) -> Result<Request, ApiError> {
         let (kind, body) = (call.content_type(), call.body());
+        let refusal = |message| Request::Unbuilt { message, filters: Vec::new() };
         Ok(match verb {
             Verb::Add => Request::Write(records::add(kind, body)?, StatusCode::CREATED),
             Verb::Upsert => Request::Write(records::upsert(kind, body)?, StatusCode::OK),
@@ -75,18 +79,16 @@ impl Request {
                 body::read_level(call.query())?;
                 Request::Count
             }
-            Verb::Search => {
-                unbuilt::search(kind, body)?;
-                Request::Unbuilt(
-                    "Error executing plan: Not implemented: Search operation is not implemented for local executor",
-                )
-            }
+            Verb::Search => Request::Unbuilt {
+                message: "Error executing plan: Not implemented: Search operation is not implemented for local executor",
+                filters: unbuilt::search(kind, body)?,
+            },
             Verb::Fork => {
                 unbuilt::fork(kind, body)?;
-                Request::Unbuilt("Collection forking is unsupported for local chroma")
+                refusal("Collection forking is unsupported for local chroma")
             }
-            Verb::ForkCount => Request::Unbuilt("Count forks is unsupported for local chroma"),
-            Verb::IndexingStatus => Request::Unbuilt("Indexing status is not implemented yet"),
+            Verb::ForkCount => refusal("Count forks is unsupported for local chroma"),
+            Verb::IndexingStatus => refusal("Indexing status is not implemented yet"),
         })
     }
 }
@@ -123,9 +125,11 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
         Ok(responses::json(StatusCode::OK, responses::count(answer.count)))
     }
 
-    /// 501, unless there is no such collection.
-    async fn refuse(&self, message: &str) -> Answered {
-        check_scope(&self.gateway.fetch_row(self.id).await?.row, self.scope)?;
+    /// 501, unless there is no such collection or it cannot be filtered so.
+    async fn refuse(&self, message: &str, filters: &[Filter]) -> Answered {
+        let row = self.gateway.fetch_row(self.id).await?.row;
+        check_scope(&row, self.scope)?;
+        filters.iter().try_for_each(|filter| schema::check_filter(&row.schema, filter))?;
         Err(ApiError::unimplemented(message))
     }
 }

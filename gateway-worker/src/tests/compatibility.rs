@@ -77,6 +77,11 @@ async fn what_is_not_built_looks_at_body_and_collection_first() {
             assert_eq!(world.post(&format!("{path}/{verb}"), json!({})).await.0.as_u16(), 422);
         }
     }
+    let off = json!({"keys": {}, "defaults": {"int": {"int_inverted_index": {"enabled": false, "config": {}}}}});
+    let (_, unfiltered) = world.post("", json!({"name": "unfiltered", "schema": off})).await;
+    let path = format!("/{}/search", unfiltered["id"].as_str().expect("an id"));
+    assert_eq!(world.post(&path, json!({"searches": [{"filter": {"k": "x"}}]})).await.0.as_u16(), 501);
+    assert_eq!(world.post(&path, json!({"searches": [{"filter": {"k": 1}}]})).await.0.as_u16(), 400);
     for verb in ["fork_count", "indexing_status"] {
         assert_eq!(world.get(&format!("{collection}/{verb}")).await.0.as_u16(), 501);
         assert_eq!(world.get(&format!("{nowhere}/{verb}")).await.0.as_u16(), 404);

@@ -1,6 +1,7 @@
 //! Bodies of search and fork, which this server does not have yet: what is malformed is told so first, as everywhere.
 
 use super::{ApiError, body, where_clause};
+use model::Filter;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,18 +33,18 @@ struct Select {
     _keys: Vec<String>,
 }
 
-/// Checks a search but for its ranks and groups. Errors: as [`body::parse`]; 422 (not 400) for filters.
-pub fn search(content_type: Option<&str>, body: &[u8]) -> Result<(), ApiError> {
+/// The filters of a search, whose ranks and groups are not looked at. Errors: as [`body::parse`]; 422 (not 400) for
+/// filters.
+pub fn search(content_type: Option<&str>, body: &[u8]) -> Result<Vec<Filter>, ApiError> {
     let request: SearchBody = body::parse(content_type, body)?;
     let filters = request.searches.iter().filter_map(|payload| payload.filter.as_ref());
     // Here an empty object is no filter.
-    for filter in filters.filter(|filter| filter.as_object().is_none_or(|members| !members.is_empty())) {
-        where_clause::parse(Some(filter), None).map_err(|error| {
-            let why = format!("Failed to deserialize the JSON body into the target type: filter: {}", error.message);
-            ApiError::unprocessable(why)
-        })?;
-    }
-    Ok(())
+    let filters = filters.filter(|filter| filter.as_object().is_none_or(|members| !members.is_empty()));
+    let parsed = filters.filter_map(|filter| where_clause::parse(Some(filter), None).transpose());
+    parsed.collect::<Result<_, _>>().map_err(|error| {
+        let why = format!("Failed to deserialize the JSON body into the target type: filter: {}", error.message);
+        ApiError::unprocessable(why)
+    })
 }
 
 /// Checks a fork. Errors: as [`body::parse`].
@@ -62,7 +63,7 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, expect: u16) {
-        let got = search(None, body.as_bytes()).map_or_else(|error| error.status.as_u16(), |()| 200);
+        let got = search(None, body.as_bytes()).map_or_else(|error| error.status.as_u16(), |_| 200);
         assert_eq!(got, expect, "{body}");
     }
 

@@ -75,7 +75,7 @@ fn distances_are_squared_and_complements() {
     for (space, stored, from, expect) in
         [("l2", [4, 4], [1, 0], 25.0), ("ip", [3, 4], [1, 2], -10.0), ("cosine", [3, 4], [6, 8], 0.0)]
     {
-        let new = json!({ "name": space, "configuration": { "hnsw": { "space": space } } });
+        let new = json!({ "name": format!("in-{space}"), "configuration": { "hnsw": { "space": space } } });
         let row = api.post(&format!("{database}/collections"), &new).expect(200).json();
         let path = format!("{database}/collections/{}", row["id"].as_str().unwrap());
         api.post(&format!("{path}/add"), &json!({ "ids": ["a"], "embeddings": [stored] })).expect(201);
