@@ -2,7 +2,7 @@
 
 use crate::{Cache, Executor};
 use runtime::{WorkerRuntime, request_body, request_head, worker_response};
-use storage::{Retry, S3Config, S3Store};
+use storage::{BoundStore, Retry};
 use worker::{Context, Env, Error, Request, Response, Result, console_error, event};
 
 /// Largest plan, in bytes: a user's largest body, its vectors as base64.
@@ -19,9 +19,7 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
     let head = request_head(&request).map_err(|error| invalid(&error))?;
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
-    let config = S3Config::from_lookup(|name| env.var(name).ok().map(|value| value.to_string()))
-        .map_err(|error| invalid(&error))?;
-    let store = S3Store::new(config, runtime.clone()).map_err(|error| invalid(&error))?;
+    let store = BoundStore::from_env(&env, runtime.clone()).map_err(|error| invalid(&error))?;
     let executor = Executor { store: Retry::new(store, runtime), cache: CACHE.with(|cache| *cache) };
     let response = executor.handle(head.map(|()| body)).await;
     if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {

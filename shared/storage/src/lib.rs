@@ -1,8 +1,9 @@
 //! The object store: a narrow port, its adapters, decorators that add behaviour, and the contract all of them keep.
 //!
 //! It knows keys and bytes and none of Opal's types (of `model` only the limits). In reading order: [`ObjectStore`], [`PutMode`], the errors;
-//! [`MemoryStore`] and [`S3Store`]; [`Retry`] and (for tests) `Faulty`; `contract`, the suite that every adapter passes;
-//! [`probe`], which refuses a store that ignores conditions.
+//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`]
+//! and (for tests) `Faulty`; `contract`, the suite that every adapter passes; [`probe`], which refuses a store that ignores
+//! conditions; [`races`], which finds one that honours them only as long as nobody hurries.
 //!
 //! ```
 //! # futures_util::future::FutureExt::now_or_never(async {
@@ -20,19 +21,31 @@ use bytes::Bytes;
 use model::limits;
 use std::ops::Range;
 
+#[cfg(target_arch = "wasm32")]
+mod bound;
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
 #[cfg(any(test, feature = "test-util"))]
 mod faulty;
 mod memory;
 mod probe;
+#[cfg(target_arch = "wasm32")]
+mod r2;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod r2_errors;
+mod races;
 mod retry;
 mod s3;
 
+#[cfg(target_arch = "wasm32")]
+pub use bound::BoundStore;
 #[cfg(any(test, feature = "test-util"))]
 pub use faulty::{Counts, Fault, Faulty, OperationKind};
 pub use memory::MemoryStore;
 pub use probe::{ProbeError, probe};
+#[cfg(target_arch = "wasm32")]
+pub use r2::R2Store;
+pub use races::{RaceReport, races};
 pub use retry::Retry;
 pub use s3::{S3Config, S3ConfigError, S3Store};
 

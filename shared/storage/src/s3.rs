@@ -107,6 +107,11 @@ impl<R> S3Store<R> {
         };
         Ok(S3Store { runtime, bucket, credentials })
     }
+
+    /// Where the bucket is: endpoint and name, nothing secret.
+    pub fn url(&self) -> String {
+        self.bucket.base_url().to_string()
+    }
 }
 
 impl<R: Runtime + Http> ObjectStore for S3Store<R> {

@@ -5,11 +5,14 @@ use http::Request;
 use query::kernel;
 use runtime::{Http, HttpError, Runtime, WorkerRuntime, within};
 use serde_json::{Map, Value};
-use storage::{S3Config, S3Store};
+use storage::BoundStore;
 use worker::{Context, Env, Response, event};
 
 /// Seeds with which the kernels are compared, besides a random one.
 const KERNEL_SEEDS: u64 = 8;
+
+/// Races for `/races`, ten requests each.
+const RACES: u64 = 50;
 
 /// A promise and, if it was broken, how.
 type Line = (String, Result<(), String>);
@@ -20,9 +23,10 @@ async fn fetch(request: worker::Request, env: Env, _context: Context) -> worker:
     let report = match request.path().as_str() {
         "/runtime" => Ok(clock_and_http(&runtime).await),
         "/storage" => storage(&env, &runtime).await,
+        "/races" => races(&env, &runtime).await,
         "/catalog" => catalog(&env, &runtime).await,
         "/kernels" => Ok(kernels(&runtime)),
-        _ => return Response::error("/runtime, /storage, /catalog or /kernels", 404),
+        _ => return Response::error("/runtime, /storage, /races, /catalog or /kernels", 404),
     };
     answer(report.unwrap_or_else(|error| vec![("the_suite_starts".to_owned(), Err(error))]))
 }
@@ -43,10 +47,18 @@ fn setting(env: &Env, name: &str) -> Option<String> {
 }
 
 async fn storage(env: &Env, runtime: &WorkerRuntime) -> Result<Vec<Line>, String> {
-    let config = S3Config::from_lookup(|name| setting(env, name)).map_err(|error| error.to_string())?;
-    let store = S3Store::new(config, runtime.clone()).map_err(|error| error.to_string())?;
+    let store = BoundStore::from_env(env, runtime.clone()).map_err(|error| error.to_string())?;
     let prefix = format!("contract/{:032x}/", runtime.random());
     Ok(lines(storage::contract::run(&store, runtime, &prefix).await))
+}
+
+/// So many races as a request may hold calls to the store.
+async fn races(env: &Env, runtime: &WorkerRuntime) -> Result<Vec<Line>, String> {
+    let store = BoundStore::from_env(env, runtime.clone()).map_err(|error| error.to_string())?;
+    let prefix = format!("races/{:032x}/", runtime.random());
+    let report = storage::races(&store, &prefix, RACES, 1).await.map_err(|error| error.to_string())?;
+    let all_won = if report.won == RACES { Ok(()) } else { Err(format!("{report:?}")) };
+    Ok(vec![("each_race_has_one_winner".to_owned(), all_won)])
 }
 
 async fn catalog(env: &Env, runtime: &WorkerRuntime) -> Result<Vec<Line>, String> {
