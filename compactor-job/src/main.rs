@@ -1,9 +1,11 @@
 //! The native job beside the Workers. So far it verifies: `opal-compactor verify` reads every log in the bucket and proves
-//! that each fragment is what was written and follows its predecessor. Compaction into index segments is not built yet.
+//! that each fragment is what was written and follows its predecessor; `opal-compactor probe-store` tries whether a store
+//! may hold logs at all. Compaction into index segments is not built yet.
 //!
 //! The bucket is named by the same variables as in the Workers: `S3_ENDPOINT` (plain HTTP so far), `S3_BUCKET`,
 //! `S3_REGION`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`, `S3_SESSION_TOKEN`.
 
+mod probe;
 mod verify;
 
 use anyhow::Result;
@@ -23,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Read every log and report what is in it; exit code 1 if any of it is not what was written
     Verify,
+    /// Let creators race for keys of the bucket; exit code 1 if ever two win, or too few races are decided
+    ProbeStore(probe::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,15 +43,24 @@ async fn main() -> ExitCode {
 
 /// Whether everything is sound.
 async fn run(arguments: &Arguments) -> Result<bool> {
+    let given = |name: &str| match &arguments.command {
+        Command::ProbeStore(probe) => probe.setting(name),
+        Command::Verify => None,
+    };
     #[expect(clippy::disallowed_methods, reason = "an entry point reads its configuration")]
-    let config = S3Config::from_lookup(|name| std::env::var(name).ok())?;
+    let config = S3Config::from_lookup(|name| given(name).or_else(|| std::env::var(name).ok()))?;
     let runtime = NativeRuntime::new();
-    let store = Retry::new(S3Store::new(config, runtime.clone())?, runtime);
-    match arguments.command {
+    let store = Retry::new(S3Store::new(config, runtime.clone())?, runtime.clone());
+    match &arguments.command {
         Command::Verify => {
             let reports = verify::logs(&store).await?;
             print!("{}", verify::table(&reports));
             Ok(reports.iter().all(|report| report.broken.is_none()))
+        }
+        Command::ProbeStore(arguments) => {
+            let report = probe::run(&store, &runtime, arguments).await?;
+            print!("{}", probe::text(&report));
+            Ok(probe::has_passed(&report))
         }
     }
 }

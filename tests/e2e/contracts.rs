@@ -2,6 +2,8 @@
 
 use runtime::NativeRuntime;
 use serde_json::Value;
+use stack::Stack;
+use storage::ObjectStore;
 
 use crate::harness::{Api, own_stack, own_stack_with};
 
@@ -16,20 +18,32 @@ fn tokio_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-#[test]
-fn devstore_keeps_the_store_contract() {
-    let stack = own_stack("store-contract");
-    let config = storage::S3Config {
+fn store_config(stack: &Stack) -> storage::S3Config {
+    storage::S3Config {
         endpoint: stack.store_url(),
         bucket: stack::BUCKET.to_owned(),
         region: stack::REGION.to_owned(),
         access_key_id: stack::ACCESS_KEY_ID.to_owned(),
         secret_access_key: stack::SECRET_ACCESS_KEY.to_owned(),
         session_token: None,
-    };
+    }
+}
+
+#[test]
+fn devstore_keeps_the_store_contract() {
+    let stack = own_stack("store-contract");
     let runtime = NativeRuntime::new();
-    let store = storage::S3Store::new(config, runtime.clone()).unwrap();
+    let store = storage::S3Store::new(store_config(&stack), runtime.clone()).unwrap();
     all_kept(&tokio_runtime().block_on(storage::contract::run(&store, &runtime, "contract/")));
+}
+
+#[test]
+fn devstore_has_one_winner_in_each_race() {
+    let stack = own_stack("races");
+    let store = storage::S3Store::new(store_config(&stack), NativeRuntime::new()).unwrap();
+    let report = tokio_runtime().block_on(storage::races(&store, "races/", 300, 4)).unwrap();
+    assert_eq!(report, storage::RaceReport { won: 300, ..Default::default() });
+    assert_eq!(tokio_runtime().block_on(store.list("races/", None)), Ok(vec![]));
 }
 
 #[test]
@@ -45,12 +59,18 @@ fn sqld_keeps_the_catalog_contract() {
 fn the_contracts_are_kept_inside_workerd() {
     let stack = own_stack_with("contract-worker", |config| config.contract_worker = true);
     let worker = Api::new(stack.contract_url().expect("the stack serves the contract Worker"));
-    for contract in ["/runtime", "/storage", "/catalog", "/kernels"] {
-        let report = worker.get(contract);
-        let outcomes = report.json();
-        let outcomes = outcomes.as_object().unwrap_or_else(|| panic!("{contract}: {report:?}"));
-        let broken: Vec<(&String, &Value)> = outcomes.iter().filter(|(_, outcome)| *outcome != "ok").collect();
-        assert!(broken.is_empty(), "{contract}: {broken:#?}");
-        assert!(report.status == 200 && !outcomes.is_empty(), "{contract}: {report:?}");
+    for contract in ["/runtime", "/storage", "/races", "/catalog", "/kernels"] {
+        is_kept_inside(&worker, contract);
     }
+}
+
+/// Asks a contract Worker; fails naming every promise that was broken.
+#[track_caller]
+pub(crate) fn is_kept_inside(worker: &Api, contract: &str) {
+    let report = worker.get(contract);
+    let outcomes = report.json();
+    let outcomes = outcomes.as_object().unwrap_or_else(|| panic!("{contract}: {report:?}"));
+    let broken: Vec<(&String, &Value)> = outcomes.iter().filter(|(_, outcome)| *outcome != "ok").collect();
+    assert!(broken.is_empty(), "{contract}: {broken:#?}");
+    assert!(report.status == 200 && !outcomes.is_empty(), "{contract}: {report:?}");
 }

@@ -14,6 +14,7 @@ mod dev;
 mod dev_vars;
 mod differential;
 mod place;
+mod probe;
 mod sh;
 mod size;
 mod test;
@@ -46,6 +47,8 @@ enum Command {
     Test(test::Arguments),
     /// Check everything that needs no running stack: fmt, clippy, docs, deny, typos, tidy, sizes
     Ci,
+    /// Try whether a store may hold logs: creators race for its keys, and each time one must win
+    ProbeStore(probe::Arguments),
     /// Check the rules of this code base that no compiler knows
     Tidy,
     /// Build the Workers into `build/`
@@ -76,6 +79,7 @@ fn run() -> Result<()> {
         Command::Differential(arguments) => differential::run(&place, &arguments),
         Command::Test(arguments) => test::run(&place, &arguments),
         Command::Ci => ci::run(&place),
+        Command::ProbeStore(arguments) => probe::run(&place, &arguments),
         Command::Tidy => tidy::run(&place),
         Command::Build(arguments) => build::run(&place, &arguments),
         Command::Size => size::run(&place),
