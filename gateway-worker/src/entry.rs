@@ -1,17 +1,16 @@
 //! The Worker around the gateway: bindings in, one gateway a request out. The only file here that names `worker`.
 
 use crate::memory::Memory;
+use crate::pool::{Ask, ExecutorPool};
 use crate::wire::error::{ApiError, trace_id};
-use crate::{Executors, Gateway, Settings, placement};
+use crate::{Gateway, Settings};
 use bytes::Bytes;
 use catalog::{HranaCatalog, HranaConfig};
 use http::{HeaderMap, HeaderValue};
 use model::limits;
-use query::{Answer, PlanError, QueryPlan};
-use runtime::{
-    RequestError, Runtime, WorkerRuntime, http_response, request_body, request_head, within, worker_response,
-};
-use storage::{Retry, S3Config, S3Store};
+use query::{Answer, PlanError};
+use runtime::{RequestError, Runtime, WorkerRuntime, http_response, request_body, request_head, worker_response};
+use storage::{BoundStore, Retry};
 use worker::{Context, Env, Method, Request, RequestInit, Response, Result, console_error, event};
 
 thread_local! {
@@ -50,9 +49,9 @@ fn refused(error: &RequestError, trace: &Trace) -> Result<Response> {
 
 type WorkerGateway = Gateway<
     'static,
-    Retry<S3Store<WorkerRuntime>, WorkerRuntime>,
+    Retry<BoundStore<WorkerRuntime>, WorkerRuntime>,
     HranaCatalog<WorkerRuntime>,
-    BoundExecutors,
+    ExecutorPool<'static, BoundExecutors, HranaCatalog<WorkerRuntime>, WorkerRuntime>,
     WorkerRuntime,
 >;
 
@@ -60,32 +59,29 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty());
     let required = |name: &str| text(name).ok_or_else(|| format!("no variable {name}"));
     let runtime = WorkerRuntime::for_request(trace.parent.clone());
-    let store = S3Config::from_lookup(text).map_err(|error| error.to_string())?;
+    let store = BoundStore::from_env(env, runtime.clone()).map_err(|error| error.to_string())?;
     let count = required("EXECUTORS")?.parse().ok().filter(|count| (1..=limits::EXECUTORS_MAX).contains(count));
-    let executors = BoundExecutors {
-        env: env.clone(),
-        count: count.ok_or("EXECUTORS is not a number of executors")?,
+    let catalog = HranaConfig { url: required("CATALOG_URL")?, token: text("CATALOG_TOKEN") };
+    let catalog = HranaCatalog::new(catalog, runtime.clone()).map_err(|error| error.to_string())?;
+    let memory = MEMORY.with(|memory| *memory);
+    let executors = ExecutorPool {
+        ask: BoundExecutors { env: env.clone(), runtime: runtime.clone() },
+        catalog: catalog.clone(),
         runtime: runtime.clone(),
+        memory,
+        count: count.ok_or("EXECUTORS is not a number of executors")?,
+        log: |line| console_error!("{line}"),
     };
     let settings = Settings {
         allow_reset: text("ALLOW_RESET").is_some_and(|value| value == "true"),
-        store_name: store_name(&store),
+        store_name: key_safe(&store.name()),
         log: |line| console_error!("{line}"),
     };
-    let catalog = HranaConfig { url: required("CATALOG_URL")?, token: text("CATALOG_TOKEN") };
-    Ok(Gateway {
-        store: Retry::new(S3Store::new(store, runtime.clone()).map_err(|error| error.to_string())?, runtime.clone()),
-        catalog: HranaCatalog::new(catalog, runtime.clone()).map_err(|error| error.to_string())?,
-        executors,
-        runtime,
-        memory: MEMORY.with(|memory| *memory),
-        settings,
-    })
+    Ok(Gateway { store: Retry::new(store, runtime.clone()), catalog, executors, runtime, memory, settings })
 }
 
-/// Endpoint and bucket in the letters that every key may have.
-fn store_name(store: &S3Config) -> String {
-    let name = format!("{}-{}", store.endpoint, store.bucket);
+/// A store's name in the letters that every key may have.
+fn key_safe(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
 }
 
@@ -111,28 +107,21 @@ impl Trace {
 /// The executors behind the service bindings `EXECUTOR_0`, `EXECUTOR_1`, ….
 struct BoundExecutors {
     env: Env,
-    count: usize,
     runtime: WorkerRuntime,
 }
 
-impl Executors for BoundExecutors {
-    async fn run(&self, plan: &QueryPlan) -> std::result::Result<Answer, PlanError> {
-        let body = Bytes::from(serde_json::to_vec(plan).expect("plans have string keys and finite numbers"));
-        let mut failures = Vec::new();
-        for executor in placement::ranked(plan.source.collection, self.count) {
-            match within(&self.runtime, limits::EXECUTOR_TIMEOUT_MS, self.ask(executor, &body)).await {
-                Some(Ok(result)) => return result,
-                Some(Err(error)) => failures.push(format!("executor {executor}: {error}")),
-                None => return Err(PlanError::Unavailable(format!("executor {executor} took too long"))),
-            }
-        }
-        Err(PlanError::Unavailable(failures.join("; ")))
+impl Ask for BoundExecutors {
+    async fn ask(
+        &self,
+        executor: usize,
+        plan: &Bytes,
+    ) -> std::result::Result<std::result::Result<Answer, PlanError>, String> {
+        self.fetch(executor, plan).await.map_err(|error| error.to_string())
     }
 }
 
 impl BoundExecutors {
-    /// One executor's answer; an outer error if it gave none, so that another may be asked.
-    async fn ask(&self, executor: usize, plan: &Bytes) -> Result<std::result::Result<Answer, PlanError>> {
+    async fn fetch(&self, executor: usize, plan: &Bytes) -> Result<std::result::Result<Answer, PlanError>> {
         let mut init = RequestInit::new();
         init.with_method(Method::Post).with_body(Some(worker::js_sys::Uint8Array::from(plan.as_ref()).into()));
         let mut request = Request::new_with_init("http://executor/run", &init)?;

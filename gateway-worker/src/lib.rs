@@ -2,13 +2,14 @@
 //!
 //! It keeps nothing that another component needs: [`memory`] may be lost at any time. In reading order: [`routes`], the
 //! API at a glance; [`wire`], Chroma's JSON <-> values; `handlers`, check, call, answer; `reads` and `writes`, how a
-//! collection is read and appended to; [`placement`], which executor reads it; `entry`, the Worker around all of it.
+//! collection is read and appended to; [`placement`] and [`pool`], which executor reads it; `entry`, the Worker around all of it.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
 mod handlers;
 pub mod memory;
 pub mod placement;
+pub mod pool;
 mod reads;
 pub mod routes;
 pub mod wire;
@@ -32,6 +33,9 @@ use wire::error::with_trace;
 pub trait Executors {
     /// Answers `plan`, by the executor that has the collection in its cache or, if that one fails, by another.
     async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError>;
+
+    /// Fetches what `run` will need, while a read that is to come waits for something else.
+    async fn prepare(&self) {}
 }
 
 /// What a deployment decides.

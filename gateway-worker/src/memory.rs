@@ -1,6 +1,7 @@
 //! What a gateway isolate remembers between requests: catalog rows and where logs end. Plain data that may be lost or
 //! out of date at any time: every use says how old it may be.
 
+use crate::pool::Membership;
 use model::{CollectionId, CollectionRow, LogEnd, Timestamp, limits};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ impl SeenRow {
 pub struct Memory {
     collections: RefCell<HashMap<CollectionId, Known>>,
     clock: Cell<u64>,
+    /// The pool of executors.
+    pub pool: RefCell<Membership>,
     /// Whether the store was seen to honour conditions.
     pub store_trusted: Cell<bool>,
 }

@@ -29,7 +29,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         let mut fresh = known.is_none();
         let mut seen = match known {
             Some(seen) => seen,
-            None => self.fetch_row(id).await?,
+            None => join(self.fetch_row(id), self.executors.prepare()).await.0?,
         };
         for _ in 0..limits::EVALUATION_ATTEMPTS_MAX {
             if let Err(error) = check_scope(&seen.row, scope).and_then(|()| check(&seen.row)) {

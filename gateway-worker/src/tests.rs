@@ -87,6 +87,8 @@ forward! {
     set_dimension(id: CollectionId, dimension: u32) -> CollectionRow;
     add_schema_keys(id: CollectionId, keys: Map<String, Value>) -> ();
     raise_gc_floor(id: CollectionId, floor: Lsn) -> ();
+    list_executors() -> Vec<catalog::ExecutorRow>;
+    set_executor(row: catalog::ExecutorRow) -> ();
     reset() -> ();
     ping() -> ();
 }

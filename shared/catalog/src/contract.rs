@@ -3,7 +3,9 @@
 //! Each promise is kept in a tenant and database of its own with random names, so that it holds on a database with
 //! content, and two suites may run on one database at once. Only the last one, `reset`, touches what others made.
 
-use crate::{Catalog, CatalogError, CollectionChange, DEFAULT_DATABASE, DEFAULT_TENANT, NewCollection, Page};
+use crate::{
+    Catalog, CatalogError, CollectionChange, DEFAULT_DATABASE, DEFAULT_TENANT, ExecutorRow, NewCollection, Page,
+};
 use futures_util::future::join_all;
 use model::{CollectionId, CollectionRow, Configuration, Lsn, Metadata, Space};
 use runtime::Runtime;
@@ -74,6 +76,7 @@ pub async fn run_beside_others(
         names_may_hold_anything
         metadata_keeps_every_type
         json_comes_back_as_it_was
+        executors_are_listed_by_number_as_they_were_last_set
     }
     outcomes
 }
@@ -643,6 +646,24 @@ async fn json_comes_back_as_it_was<C: Catalog, R: Runtime>(scope: &Scope<'_, C, 
     let row = scope.get("c").await?;
     same(row.schema.to_string(), new.schema.to_string())?;
     same(serde_json::to_string(&row.configuration)?, serde_json::to_string(&new.configuration)?)
+}
+
+/// The table is one for all, so the numbers are random, and beyond any pool.
+#[expect(clippy::cast_possible_truncation, reason = "any of the 128 random bits will do")]
+async fn executors_are_listed_by_number_as_they_were_last_set<C: Catalog, R: Runtime>(scope: &Scope<'_, C, R>) -> Kept {
+    let base = 1_000 + (scope.runtime.random() as u32 >> 2);
+    let listed = async || {
+        let rows = scope.catalog.list_executors().await?;
+        let mine = rows.into_iter().filter(|row| (base..base + 3).contains(&row.number));
+        Ok::<_, CatalogError>(mine.collect::<Vec<_>>())
+    };
+    let row = |i, weight, draining| ExecutorRow { number: base + i, weight, draining };
+    same(listed().await?, vec![])?;
+    for row in [row(2, 100, false), row(0, 1, true), row(1, 10_000, false)] {
+        scope.catalog.set_executor(row).await?;
+    }
+    scope.catalog.set_executor(row(2, 50, true)).await?;
+    same(listed().await?, vec![row(0, 1, true), row(1, 10_000, false), row(2, 50, true)])
 }
 
 async fn reset_leaves_the_defaults_only<C: Catalog, R: Runtime>(scope: &Scope<'_, C, R>) -> Kept {

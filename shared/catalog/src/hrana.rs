@@ -19,7 +19,7 @@ mod rows;
 mod tests;
 
 use crate::migrations::{self, MIGRATIONS, Migration};
-use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, NewCollection, Page};
+use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, NewCollection, Page};
 use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
@@ -411,6 +411,20 @@ impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
                        floor_raised_at = CASE WHEN ?2 > gc_floor THEN unixepoch() ELSE floor_raised_at END
                    WHERE id = ?1 AND deleted_at IS NULL";
         self.change(IfLost::Repeat, statement(sql, [text(id.to_string()), integer(floor.0)?])).await
+    }
+
+    async fn list_executors(&self) -> Result<Vec<ExecutorRow>, CatalogError> {
+        let select = statement("SELECT number, weight, state = 'draining' FROM executors ORDER BY number", []);
+        let rows = self.run_one(IfLost::Repeat, select).await?.rows;
+        rows.into_iter().map(|row| rows::read(row, rows::executor)).collect()
+    }
+
+    async fn set_executor(&self, row: ExecutorRow) -> Result<(), CatalogError> {
+        let state = if row.draining { "draining" } else { "active" };
+        let sql = "INSERT INTO executors (number, weight, state) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (number) DO UPDATE SET weight = ?2, state = ?3";
+        let row = [integer(row.number.into())?, integer(row.weight.into())?, text(state)];
+        self.change(IfLost::Repeat, statement(sql, row)).await
     }
 
     async fn reset(&self) -> Result<(), CatalogError> {

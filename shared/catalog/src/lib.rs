@@ -77,6 +77,11 @@ pub trait Catalog {
     /// Raises the gc floor to `floor` if it is below, and never lowers it. `NotFound` as above.
     async fn raise_gc_floor(&self, id: CollectionId, floor: Lsn) -> Result<(), CatalogError>;
 
+    /// What is known of the executors that differ from the usual, by number. The pool itself is what a gateway is bound to.
+    async fn list_executors(&self) -> Result<Vec<ExecutorRow>, CatalogError>;
+    /// Adds the row of an executor, or replaces it.
+    async fn set_executor(&self, row: ExecutorRow) -> Result<(), CatalogError>;
+
     /// Removes every tenant, database and collection and makes the default ones anew.
     async fn reset(&self) -> Result<(), CatalogError>;
     /// Reads something trivial: proves that the catalog answers.
@@ -92,6 +97,17 @@ pub struct DatabaseRow {
     pub name: String,
     /// The tenant's name.
     pub tenant: String,
+}
+
+/// An executor that is not like the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExecutorRow {
+    /// Number of its binding: `EXECUTOR_{number}`.
+    pub number: u32,
+    /// Its share of the collections, in relation to the others': 1 to 10,000, 100 without a row.
+    pub weight: u32,
+    /// It is to be taken away: it gets no requests that another one can answer.
+    pub draining: bool,
 }
 
 /// A slice of a listing.

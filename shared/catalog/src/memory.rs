@@ -1,10 +1,11 @@
 //! The catalog in memory: the plainest thing that keeps the contract, for tests and simulation.
 
-use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, NewCollection, Page};
+use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, NewCollection, Page};
 use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
 use model::{CollectionId, CollectionRow, Lsn};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A catalog that lives as long as its last clone: clones are handles to one and the same.
@@ -21,13 +22,15 @@ struct State {
     living: Vec<CollectionRow>,
     /// Ids of deleted collections: none is used twice.
     deleted: Vec<CollectionId>,
+    /// By number.
+    executors: BTreeMap<u32, ExecutorRow>,
 }
 
 impl Default for State {
     fn default() -> Self {
         let (tenant, name) = (DEFAULT_TENANT.to_owned(), DEFAULT_DATABASE.to_owned());
         let databases = vec![DatabaseRow { id: 0, name, tenant: tenant.clone() }];
-        State { tenants: vec![tenant], databases, living: Vec::new(), deleted: Vec::new() }
+        State { tenants: vec![tenant], databases, living: Vec::new(), deleted: Vec::new(), executors: BTreeMap::new() }
     }
 }
 
@@ -202,7 +205,17 @@ impl Catalog for MemoryCatalog {
     async fn reset(&self) -> Result<(), CatalogError> {
         let state = &mut *self.state.borrow_mut();
         state.delete_where(|_| true);
-        *state = State { deleted: std::mem::take(&mut state.deleted), ..State::default() };
+        let State { deleted, executors, .. } = std::mem::take(state);
+        *state = State { deleted, executors, ..State::default() };
+        Ok(())
+    }
+
+    async fn list_executors(&self) -> Result<Vec<ExecutorRow>, CatalogError> {
+        Ok(self.state.borrow().executors.values().copied().collect())
+    }
+
+    async fn set_executor(&self, row: ExecutorRow) -> Result<(), CatalogError> {
+        self.state.borrow_mut().executors.insert(row.number, row);
         Ok(())
     }
 

@@ -25,16 +25,17 @@ pub(crate) const READ_VERSION: &str = "SELECT coalesce(max(version), 0) FROM mig
 pub(crate) const RECORD_VERSION: &str = "INSERT INTO migrations (version, applied_at) VALUES (?1, unixepoch())";
 
 /// All steps, in order.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    statements: &[
-        // `seq` everywhere: the order of creation, which listings follow.
-        "CREATE TABLE tenants (
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        statements: &[
+            // `seq` everywhere: the order of creation, which listings follow.
+            "CREATE TABLE tenants (
             seq INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
             created_at INTEGER NOT NULL DEFAULT (unixepoch())
         ) STRICT",
-        "CREATE TABLE databases (
+            "CREATE TABLE databases (
             seq INTEGER PRIMARY KEY,
             id TEXT NOT NULL,
             tenant TEXT NOT NULL,
@@ -42,10 +43,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             created_at INTEGER NOT NULL DEFAULT (unixepoch()),
             UNIQUE (tenant, name)
         ) STRICT",
-        // A deleted collection stays as a row until its objects are gone, which is why only the living are unique.
-        // `schema` is without its member `keys`; that is in `schema_keys`, each member of an entry in an array of one,
-        // so that json_patch adds entries and members but never looks into one.
-        "CREATE TABLE collections (
+            // A deleted collection stays as a row until its objects are gone, which is why only the living are unique.
+            // `schema` is without its member `keys`; that is in `schema_keys`, each member of an entry in an array of one,
+            // so that json_patch adds entries and members but never looks into one.
+            "CREATE TABLE collections (
             seq INTEGER PRIMARY KEY,
             id TEXT NOT NULL UNIQUE,
             tenant TEXT NOT NULL,
@@ -69,13 +70,23 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
             created_at INTEGER NOT NULL DEFAULT (unixepoch()),
             deleted_at INTEGER
         ) STRICT",
-        "CREATE UNIQUE INDEX collections_living ON collections (tenant, database, name) WHERE deleted_at IS NULL",
-        "CREATE INDEX collections_in_order ON collections (tenant, database, seq) WHERE deleted_at IS NULL",
-        "INSERT INTO tenants (name) VALUES ('default_tenant')",
-        "INSERT INTO databases (id, tenant, name)
+            "CREATE UNIQUE INDEX collections_living ON collections (tenant, database, name) WHERE deleted_at IS NULL",
+            "CREATE INDEX collections_in_order ON collections (tenant, database, seq) WHERE deleted_at IS NULL",
+            "INSERT INTO tenants (name) VALUES ('default_tenant')",
+            "INSERT INTO databases (id, tenant, name)
          VALUES ('00000000-0000-0000-0000-000000000000', 'default_tenant', 'default_database')",
-    ],
-}];
+        ],
+    },
+    Migration {
+        version: 2,
+        // An executor without a row is active and has weight 100. Operators change this table by hand.
+        statements: &["CREATE TABLE executors (
+            number INTEGER PRIMARY KEY CHECK (number >= 0),
+            weight INTEGER NOT NULL DEFAULT 100 CHECK (weight BETWEEN 1 AND 10000),
+            state TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining'))
+        ) STRICT"],
+    },
+];
 
 /// The version this code needs, and the newest it knows.
 pub(crate) fn latest() -> i64 {

@@ -6,8 +6,12 @@ pub const REQUEST_DEADLINE_MS: u64 = 30_000;
 pub const STORE_TIMEOUT_MS: u64 = 8_000;
 /// Longest wait for one reply of the catalog, in ms.
 pub const CATALOG_TIMEOUT_MS: u64 = 5_000;
-/// Longest wait for an executor's answer, in ms.
-pub const EXECUTOR_TIMEOUT_MS: u64 = 25_000;
+/// Longest wait for an answer of the executors, in ms, however many are asked one after the other.
+pub const EXECUTORS_TIMEOUT_MS: u64 = 25_000;
+/// For so long, in ms, an executor that failed is asked last; then one request tries it again.
+pub const EXECUTOR_PASSED_OVER_MS: u64 = 30_000;
+/// Age up to which a busy gateway goes by what it knows of the pool of executors, in ms; it asks anew from half of it on.
+pub const MEMBERSHIP_AGE_MAX_MS: u64 = 60_000;
 
 /// D: between raising a gc floor and the first deletion below it, in ms. At least four times the longest deadline,
 /// never 0: everything a reader or writer believed before the floor rose must have become too old to act on.

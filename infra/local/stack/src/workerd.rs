@@ -23,7 +23,10 @@ pub(crate) fn config_text(config: &Config, ports: &Ports) -> Result<String> {
     let workers = &config.programs;
     services.push(service("gateway", &workers.worker("gateway"), &gateway_bindings(config, ports))?);
     for i in 0..config.executors {
-        services.push(service(&executor(i), &workers.worker("executor"), &store_bindings(ports))?);
+        services.push(match config.foreign_executors.iter().find(|(number, _)| *number == i) {
+            Some((_, port)) => foreign(&executor(i), *port),
+            None => service(&executor(i), &workers.worker("executor"), &store_bindings(ports))?,
+        });
     }
     if config.contract_worker {
         let mut bindings = store_bindings(ports);
@@ -45,17 +48,23 @@ const INTERNET: &str =
 
 fn gateway_bindings(config: &Config, ports: &Ports) -> Vec<String> {
     let mut bindings = store_bindings(ports);
-    bindings.push(text("CATALOG_URL", &url(ports.catalog)));
-    if let Some(token) = &config.catalog_token {
-        bindings.push(text("CATALOG_TOKEN", token));
-    }
-    bindings.push(text("ALLOW_RESET", if config.allow_reset { "true" } else { "false" }));
-    bindings.push(text("EXECUTORS", &config.executors.to_string()));
+    bindings.extend(gateway_vars(config, ports).iter().map(|(name, value)| text(name, value)));
     bindings.extend(
         (0..config.executors).map(|i| format!("(name = \"EXECUTOR_{i}\", service = {})", quoted(&executor(i)))),
     );
-    bindings.extend(config.gateway_vars.iter().map(|(name, value)| text(name, value)));
     bindings
+}
+
+/// The gateway's text bindings, but for the store's.
+pub(crate) fn gateway_vars(config: &Config, ports: &Ports) -> Vec<(String, String)> {
+    let mut vars = vec![
+        ("CATALOG_URL".to_owned(), url(ports.catalog)),
+        ("ALLOW_RESET".to_owned(), config.allow_reset.to_string()),
+        ("EXECUTORS".to_owned(), config.executors.to_string()),
+    ];
+    vars.extend(config.catalog_token.iter().map(|token| ("CATALOG_TOKEN".to_owned(), token.clone())));
+    vars.extend(config.gateway_vars.iter().cloned());
+    vars
 }
 
 fn store_bindings(ports: &Ports) -> Vec<String> {
@@ -68,8 +77,14 @@ fn store_bindings(ports: &Ports) -> Vec<String> {
     ]
 }
 
-fn executor(i: u16) -> String {
+/// Name of an executor's service.
+pub(crate) fn executor(i: u16) -> String {
     format!("executor-{i}")
+}
+
+/// Whatever listens on `port`.
+fn foreign(name: &str, port: u16) -> String {
+    format!("    (name = {}, external = (address = {}, http = ()))", quoted(name), quoted(&address(port)))
 }
 
 fn service(name: &str, dir: &Path, bindings: &[String]) -> Result<String> {
@@ -83,17 +98,24 @@ fn service(name: &str, dir: &Path, bindings: &[String]) -> Result<String> {
     Ok(out)
 }
 
-/// The modules of a built Worker, the entry point first, named by their paths below `dir`.
 fn modules(dir: &Path) -> Result<Vec<String>> {
-    let dir = fs::canonicalize(dir)
-        .with_context(|| format!("the Worker {} is not built: run `cargo xtask build`", dir.display()))?;
+    let names = module_names(dir)?;
+    let dir = fs::canonicalize(dir)?;
+    Ok(names.iter().filter_map(|name| module(&dir, name)).collect())
+}
+
+/// The files of a built Worker, the entry point first, named by their paths below `dir`.
+pub(crate) fn module_names(dir: &Path) -> Result<Vec<String>> {
+    if !dir.exists() {
+        bail!("the Worker {} is not built: run `cargo xtask build`", dir.display());
+    }
     let mut names = Vec::new();
-    collect_files(&dir, "", &mut names)?;
+    collect_files(dir, "", &mut names)?;
     names.sort_by_key(|name| (name != ENTRY, name.clone()));
     if names.first().is_none_or(|name| name != ENTRY) {
         bail!("{} has no {ENTRY}: run `cargo xtask build`", dir.display());
     }
-    Ok(names.iter().filter_map(|name| module(&dir, name)).collect())
+    Ok(names)
 }
 
 fn collect_files(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
@@ -169,8 +191,8 @@ mod tests {
             fs::write(workers.join(file), "").unwrap();
         }
         let nowhere = Path::new("/nowhere");
-        let (workerd, sqld, devstore) = (nowhere.into(), nowhere.into(), nowhere.into());
-        let mut config = Config::new(Programs { workerd, sqld, devstore, workers }, nowhere);
+        let (workerd, sqld, devstore, miniflare) = (nowhere.into(), nowhere.into(), nowhere.into(), nowhere.into());
+        let mut config = Config::new(Programs { workerd, sqld, devstore, miniflare, workers }, nowhere);
         config.executors = 3;
         let ports = Ports { gateway: 8000, contract: 0, store: 1, store_admin: 2, catalog: 3 };
         let text = config_text(&config, &ports).unwrap();

@@ -1,6 +1,6 @@
 //! Values and columns: how the catalog's rows become SQL values and back. Pure.
 
-use crate::{CatalogError, DatabaseRow};
+use crate::{CatalogError, DatabaseRow, ExecutorRow};
 use libsql_hrana::proto::{Row, Stmt, Value as Sql};
 use model::{CollectionRow, Lsn};
 use serde::{Serialize, de::DeserializeOwned};
@@ -143,6 +143,12 @@ pub(super) fn database(columns: &mut Columns) -> Result<DatabaseRow, CatalogErro
         name: columns.text()?,
         tenant: columns.text()?,
     })
+}
+
+/// The executor in the columns `number`, `weight` and whether it is draining.
+pub(super) fn executor(columns: &mut Columns) -> Result<ExecutorRow, CatalogError> {
+    let (number, weight) = (columns.integer()?, columns.integer()?);
+    Ok(ExecutorRow { number, weight, draining: columns.integer::<i64>()? != 0 })
 }
 
 /// The columns of a row that were not read yet.

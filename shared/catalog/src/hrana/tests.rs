@@ -190,15 +190,20 @@ async fn silence_ends_at_the_deadline() {
 async fn an_old_database_is_migrated_and_the_call_repeated() {
     let missing = failed("SQLITE_UNKNOWN", "SQLite error: no such table: tenants");
     let version_0 = committed(2, &[0]);
-    let step_1 = committed(1 + MIGRATIONS[0].statements.len(), &[]);
-    let world = World::new(&[missing.clone(), version_0.clone(), step_1, done(&[1])]);
+    let steps = MIGRATIONS.iter().map(|step| committed(1 + step.statements.len(), &[]));
+    let mut script = vec![missing.clone(), version_0.clone()];
+    script.extend(steps);
+    script.push(done(&[1]));
+    let world = World::new(&script);
     assert_eq!(world.catalog().tenant_exists("t").await, Ok(true));
-    assert_eq!(world.requests.borrow().len(), 4);
+    assert_eq!(world.requests.borrow().len(), script.len());
 
     // Another isolate was faster: its work is ours.
     let taken = failed("SQLITE_CONSTRAINT", "SQLite error: UNIQUE constraint failed: migrations.version");
-    let world = World::new(&[missing.clone(), version_0, taken, done(&[1])]);
-    assert_eq!(world.catalog().tenant_exists("t").await, Ok(true));
+    let mut script = vec![missing.clone(), version_0];
+    script.extend(MIGRATIONS.iter().map(|_| taken.clone()));
+    script.push(done(&[1]));
+    assert_eq!(World::new(&script).catalog().tenant_exists("t").await, Ok(true));
 
     // Still missing after all migrations: this is not about age.
     let latest = committed(2, &[migrations::latest()]);
