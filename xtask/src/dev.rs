@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail};
-use stack::{Config, Part, Stack};
+use stack::{Config, Part, Runtime, Stack};
 
 use crate::dev_vars::DevVars;
 use crate::place::Place;
-use crate::{build, sh, test};
+use crate::{build, sh, test, tools};
 
 /// How often we look whether a part has ended or a signal has come.
 const POLL: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// Port of the API; 8000 is what Chroma's clients expect
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// Where the data lies [default: .opal in the repository]
+    /// Where the data lies [default: .opal in the repository, of Miniflare .opal/miniflare]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
     data: Option<PathBuf>,
     /// Keep the data in a temporary directory and remove it at the end
@@ -28,23 +28,37 @@ pub(crate) struct Arguments {
     /// Allow clients to delete everything (`client.reset()`)
     #[arg(long)]
     allow_reset: bool,
+    /// What runs the Workers: workerd, with devstore for a bucket, or Miniflare, with an emulated R2 binding
+    #[arg(long, value_enum, default_value_t = RuntimeName::Workerd)]
+    runtime: RuntimeName,
     /// Number of query executors
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     executors: u16,
-    /// Also write the `.dev.vars` by which `wrangler dev` uses this store and catalog
-    #[arg(long)]
+    /// Also write the `.dev.vars` by which `wrangler dev` uses this catalog; its bucket is an R2 of its own, so take a fresh
+    /// data directory
+    #[arg(long, conflicts_with = "runtime")]
     dev_vars: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RuntimeName {
+    Workerd,
+    Miniflare,
 }
 
 /// Runs until a signal comes or a part ends.
 pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     refuse_busy_port(arguments.port)?;
     let mut config = Config::new(test::programs(place, &build::DEPLOYED)?, data(place, arguments)?);
+    if arguments.runtime == RuntimeName::Miniflare {
+        config.runtime = Runtime::Miniflare;
+        config.programs.miniflare = tools::miniflare(place)?;
+    }
     config.port = arguments.port;
     config.executors = arguments.executors;
     config.allow_reset = arguments.allow_reset;
 
-    eprintln!("== starting devstore, sqld and workerd");
+    eprintln!("== starting {}", config.runtime);
     let data = config.data.clone();
     let outcome = Stack::start(config).and_then(|stack| serve(place, stack, arguments));
     if arguments.ephemeral {
@@ -68,6 +82,7 @@ fn data(place: &Place, arguments: &Arguments) -> Result<PathBuf> {
     }
     match &arguments.data {
         Some(dir) => std::path::absolute(dir).context("cannot find the data directory"),
+        None if arguments.runtime == RuntimeName::Miniflare => Ok(place.root.join(".opal/miniflare")),
         None => Ok(place.root.join(".opal")),
     }
 }
@@ -85,6 +100,13 @@ fn serve(place: &Place, mut stack: Stack, arguments: &Arguments) -> Result<()> {
     eprintln!("== stopping");
     stack.stop();
     Ok(())
+}
+
+fn store(stack: &Stack) -> String {
+    match stack.runtime() {
+        Runtime::Workerd => format!("{} (bucket {})", stack.store_url(), stack::BUCKET),
+        Runtime::Miniflare => format!("R2 binding (bucket {})", stack::BUCKET),
+    }
 }
 
 fn greeting(stack: &Stack, ephemeral: bool) -> String {
@@ -105,13 +127,12 @@ Opal is running at {url}  (stop with Ctrl-C)
     print(notes.query(query_embeddings=[[1, 0.1]], n_results=1, where_document={{\"$contains\": \"opal\"}}))
 
 data   {data}{fate}
-store  {store} (bucket {bucket})   catalog  {catalog}
+store  {store}   catalog  {catalog}
 parts  {pids}",
         url = stack.gateway_url(),
         data = stack.data().display(),
         fate = if ephemeral { " (removed at the end)" } else { "" },
-        store = stack.store_url(),
-        bucket = stack::BUCKET,
+        store = store(stack),
         catalog = stack.catalog_url(),
         pids = pids.join(", "),
     )

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: obtains and builds what tests run, tells them where it is, and lets cargo test everything.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use stack::{Clients, Programs};
 
@@ -14,7 +16,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
-    let programs = programs(place, &build::ALL)?;
+    let mut programs = programs(place, &build::ALL)?;
+    programs.miniflare = tools::miniflare(place)?;
     let clients = Clients { python: tools::python(place)?, node_modules: tools::chroma_js(place)? };
     let test = |arguments: &[String]| {
         let mut test = place::cargo();
@@ -34,7 +37,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// Obtains and builds what a stack runs.
+/// Obtains and builds what a stack under workerd runs; Miniflare is for whoever wants it.
 pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Programs> {
     let (workerd, sqld) = (tools::workerd(place)?, tools::sqld(place)?);
     let toolchain = tools::wasm::toolchain(place)?;
@@ -42,5 +45,5 @@ pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Progr
     let mut devstore = place::cargo();
     devstore.args(["build", "--package", "devstore", "--bin", "devstore"]);
     sh::step("compiling devstore", devstore.current_dir(&place.root))?;
-    Ok(Programs { workerd, sqld, devstore: place.devstore(), workers: place.workers() })
+    Ok(Programs { workerd, sqld, devstore: place.devstore(), miniflare: PathBuf::new(), workers: place.workers() })
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// Longer than any answer may take.
+/// Longer than any answer of the API may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An older connection is not used again: workerd closes it after 5 s, and nobody listens for that between two calls.
@@ -21,6 +21,7 @@ const IDLE_MAX: Duration = Duration::from_secs(2);
 /// A client with a connection of its own, which it keeps from request to request. It blocks: give each thread its own.
 pub(crate) struct Api {
     url: String,
+    patience: Duration,
     runtime: Runtime,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -39,7 +40,12 @@ impl Api {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_idle_timeout(IDLE_MAX);
-        Api { url: url.into(), runtime, client: client.build_http() }
+        Api { url: url.into(), patience: PATIENCE, runtime, client: client.build_http() }
+    }
+
+    /// The same, that waits this long for an answer.
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Api { patience, ..self }
     }
 
     /// The URL that it was made for.
@@ -57,8 +63,8 @@ impl Api {
             let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
             Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
         };
-        let patient = async { tokio::time::timeout(PATIENCE, exchange).await };
-        self.runtime.block_on(patient).map_err(|_| format!("no answer in {PATIENCE:?}"))?
+        let patient = async { tokio::time::timeout(self.patience, exchange).await };
+        self.runtime.block_on(patient).map_err(|_| format!("no answer in {:?}", self.patience))?
     }
 
     /// Sends `body` as JSON, if there is one. An error: no answer came.

@@ -115,6 +115,9 @@ mod tests {
             assert_eq!(config["compatibility_date"].as_str(), Some(stack::COMPATIBILITY_DATE), "{file}");
             let main = config["main"].as_str().unwrap().trim_start_matches("../");
             assert_eq!(main, format!("build/{}/worker.mjs", worker.name()), "{file}");
+            let bucket = &config["r2_buckets"][0];
+            assert_eq!(bucket["binding"].as_str(), Some("BUCKET"), "{file}");
+            assert_eq!(bucket["bucket_name"].as_str(), Some(stack::BUCKET), "{file}");
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::sh;
 pub(crate) use cache::obtain;
 
 const WORKERD: &str = "1.20260426.1";
+/// Of the same day as workerd: each Miniflare knows one.
+const MINIFLARE: &str = "4.20260426.0";
 /// The last line of wrangler that runs on Node 20.
 const WRANGLER: &str = "4.86.0";
 const SQLD: &str = "0.24.1-pre.42";
@@ -44,6 +46,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     println!("sqld      {}", sqld(place)?.display());
     println!("python    {}", python(place)?.display());
     println!("chromadb  {}", chroma_js(place)?.display());
+    println!("miniflare {}", miniflare(place)?.display());
     if arguments.all {
         println!("typos     {}", typos(place)?.display());
         println!("deny      {}", cargo_deny(place)?.display());
@@ -84,6 +87,11 @@ pub(crate) fn sqld(place: &Place) -> Result<PathBuf> {
 /// The `node_modules` that has the JavaScript client.
 pub(crate) fn chroma_js(place: &Place) -> Result<PathBuf> {
     npm::obtain(place, "chromadb", CHROMA_JS)
+}
+
+/// The `node_modules` that has Miniflare.
+pub(crate) fn miniflare(place: &Place) -> Result<PathBuf> {
+    npm::obtain(place, "miniflare", MINIFLARE)
 }
 
 /// The `wrangler` script (run it with Node).

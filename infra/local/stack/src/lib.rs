@@ -1,5 +1,6 @@
 //! The local stack: devstore (S3), sqld (libSQL) and `workerd serve` with the gateway and its executors, as real
-//! processes on loopback ports. `cargo xtask dev` runs one, each end-to-end test runs its own.
+//! processes on loopback ports. `cargo xtask dev` runs one, each end-to-end test runs its own. The other [`Runtime`] is
+//! Miniflare: slower, but it has Cloudflare's bindings, so the bucket is an R2 binding and there is no devstore.
 //!
 //! It knows nothing about what the Workers do: programs, ports, files, signals and health only.
 //!
@@ -22,11 +23,13 @@
     reason = "this crate waits for real processes: its clock is the machine's, its settings come from the environment"
 )]
 
+mod miniflare;
 mod net;
 mod process;
 mod programs;
 mod workerd;
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -55,12 +58,45 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 /// A port that we found free may be taken before the program binds it: so often we choose another.
 const PORT_ATTEMPTS: usize = 5;
 
+/// What runs the Workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// `workerd serve`, with devstore for a bucket.
+    #[default]
+    Workerd,
+    /// Miniflare, with an R2 binding for a bucket: its objects lie in the data directory too.
+    Miniflare,
+}
+
+/// The programs that make up a stack.
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Runtime::Workerd => "devstore, sqld and workerd",
+            Runtime::Miniflare => "sqld and Miniflare",
+        })
+    }
+}
+
+impl Runtime {
+    /// What a stack with it is made of, in the order in which it starts.
+    fn parts(self) -> &'static [Part] {
+        match self {
+            Runtime::Workerd => &Part::ALL,
+            Runtime::Miniflare => &[Part::Catalog, Part::Workers],
+        }
+    }
+}
+
 /// What to start, and where its data lies.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the programs are.
     pub programs: Programs,
-    /// Data directory, created if missing: `store/` (devstore), `catalog/` (sqld), `workerd.capnp`. One stack at a time.
+    /// What runs the Workers.
+    pub runtime: Runtime,
+    /// Data directory, created if missing: `store/` (devstore) or `r2/` (Miniflare), `catalog/` (sqld), the runtime's
+    /// configuration. One stack at a time, always with the same runtime.
     pub data: PathBuf,
     /// Directory of `devstore.log`, `sqld.log`, `workerd.log`; restarts append.
     pub logs: PathBuf,
@@ -74,6 +110,9 @@ pub struct Config {
     pub contract_worker: bool,
     /// Token that the gateway sends to the catalog.
     pub catalog_token: Option<String>,
+    /// Executors, by number, in whose place something else listens on a loopback port: for tests of what happens when an
+    /// executor fails or hangs. Under workerd only.
+    pub foreign_executors: Vec<(u16, u16)>,
     /// Further text bindings of the gateway, for tests that need a setting of their own.
     pub gateway_vars: Vec<(String, String)>,
 }
@@ -84,6 +123,7 @@ impl Config {
         let data = data.into();
         Self {
             programs,
+            runtime: Runtime::default(),
             logs: data.join("logs"),
             data,
             port: 0,
@@ -91,6 +131,7 @@ impl Config {
             allow_reset: false,
             contract_worker: false,
             catalog_token: None,
+            foreign_executors: Vec::new(),
             gateway_vars: Vec::new(),
         }
     }
@@ -103,7 +144,7 @@ pub enum Part {
     Store,
     /// sqld, the catalog's database.
     Catalog,
-    /// workerd: the gateway and all executors (one process, an isolate each).
+    /// The gateway and all executors (one process, an isolate each).
     Workers,
 }
 
@@ -158,7 +199,7 @@ impl Stack {
     /// part that failed. Nothing is left running.
     pub fn start(config: Config) -> Result<Self> {
         assert!(config.executors >= 1, "a gateway needs an executor");
-        config.programs.check()?;
+        config.programs.check(config.runtime)?;
         for dir in [config.data.join("store"), config.data.join("catalog"), config.logs.clone()] {
             fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
@@ -168,8 +209,8 @@ impl Stack {
         }
         let ports = Ports { gateway: config.port, contract: 0, store: 0, store_admin: 0, catalog: 0 };
         let mut stack = Self { config, ports, running: [None, None, None], _data_lock: data_lock };
-        for part in Part::ALL {
-            stack.start_on_free_ports(part)?;
+        for part in stack.config.runtime.parts() {
+            stack.start_on_free_ports(*part)?;
         }
         Ok(stack)
     }
@@ -184,7 +225,12 @@ impl Stack {
         self.ports.gateway
     }
 
-    /// S3 endpoint of devstore.
+    /// What runs the Workers.
+    pub fn runtime(&self) -> Runtime {
+        self.config.runtime
+    }
+
+    /// S3 endpoint of devstore; nobody listens there under Miniflare, nor at the admin endpoint.
     pub fn store_url(&self) -> String {
         url(self.ports.store)
     }
@@ -319,6 +365,7 @@ impl Stack {
                 command.args(["--http-listen-addr", &address(ports.catalog), "--no-welcome"]);
                 command
             }
+            Part::Workers if config.runtime == Runtime::Miniflare => miniflare::command(config, ports)?,
             Part::Workers => {
                 let file = config.data.join("workerd.capnp");
                 fs::write(&file, workerd::config_text(config, ports)?)

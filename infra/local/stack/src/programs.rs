@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::Runtime;
+
 /// Names of the environment variables by which `cargo xtask test` tells where things are.
 pub mod env {
     /// The `workerd` binary.
@@ -14,6 +16,8 @@ pub mod env {
     pub const SQLD: &str = "OPAL_SQLD";
     /// The `devstore` binary.
     pub const DEVSTORE: &str = "OPAL_DEVSTORE";
+    /// A `node_modules` directory that has `miniflare`; only for stacks that run it.
+    pub const MINIFLARE: &str = "OPAL_MINIFLARE";
     /// The directory of the built Workers: `gateway/`, `executor/`, `contract/`, each with a `worker.mjs`.
     pub const WORKERS_DIR: &str = "OPAL_WORKERS_DIR";
     /// A Python that can import `chromadb`, `pyarrow` and `numpy`.
@@ -31,6 +35,8 @@ pub struct Programs {
     pub sqld: PathBuf,
     /// The `devstore` binary.
     pub devstore: PathBuf,
+    /// A `node_modules` directory that has `miniflare`; may be empty where no stack runs it.
+    pub miniflare: PathBuf,
     /// The directory of the built Workers.
     pub workers: PathBuf,
 }
@@ -42,6 +48,7 @@ impl Programs {
             workerd: path(env::WORKERD)?,
             sqld: path(env::SQLD)?,
             devstore: path(env::DEVSTORE)?,
+            miniflare: std::env::var_os(env::MINIFLARE).unwrap_or_default().into(),
             workers: path(env::WORKERS_DIR)?,
         })
     }
@@ -52,13 +59,18 @@ impl Programs {
             (env::WORKERD, self.workerd.clone().into()),
             (env::SQLD, self.sqld.clone().into()),
             (env::DEVSTORE, self.devstore.clone().into()),
+            (env::MINIFLARE, self.miniflare.clone().into()),
             (env::WORKERS_DIR, self.workers.clone().into()),
         ]
     }
 
     /// Errors: a sentence naming what is not there.
-    pub(crate) fn check(&self) -> Result<()> {
-        for path in [&self.workerd, &self.sqld, &self.devstore, &self.workers] {
+    pub(crate) fn check(&self, runtime: Runtime) -> Result<()> {
+        let other = match runtime {
+            Runtime::Workerd => &self.devstore,
+            Runtime::Miniflare => &self.miniflare,
+        };
+        for path in [&self.workerd, &self.sqld, other, &self.workers] {
             if !path.exists() {
                 bail!("{} is missing: `cargo xtask build` and `cargo xtask tools` make it", path.display());
             }
