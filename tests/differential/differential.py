@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 
+from pair import Options, Report
 from server import Reference, Server
-from walk import Options, Report, Walk
+from walk import Walk
 
 
 def main() -> int:

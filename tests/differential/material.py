@@ -7,8 +7,8 @@ import random
 import struct
 from typing import Any
 
-WORDS = ["alpha", "beta", "gamma", "Delta", "été", "naïve", "日本", "x_y", "100%", "quick brown", "fox", "", " ", "a.b*c", "\\d",
-         "O'Neil", "new\nline", "😀"]
+WORDS = ["alpha", "beta", "gamma", "Delta", "été", "naïve", "日本", "x_y", "100%", "quick brown", "fox", "", " ", "a.b*c",
+         "\\d", "O'Neil", "new\nline", "😀"]
 KEYS = ["k", "n", "f", "b", "s", "mixed", "ünï", "a.b", "k k", "arr", "sp"]
 USUAL_TYPE = {"n": "int", "f": "float", "b": "bool", "s": "str", "k": "str"}
 TYPES = ["int", "float", "bool", "str"]
@@ -35,7 +35,8 @@ BAD_DOCUMENT_FILTERS = [
     {}, {"$contains": ""}, {"$contains": 1}, {"$bad": "a"}, {"$and": []}, {"$contains": None}, {"$or": [{"$contains": "a"}]}, "x",
     [], {"$contains": "a", "$not_contains": "b"}, {"k": "a"}, {"$eq": "a"}, {"$not_contains": ""}, {"$regex": 1},
 ]
-NAMES = ["", "ab", "a" * 512, "a" * 513, "-abc", "abc-", "a..b", "a b c", "192.168.0.1", "été", "abc/def", "_abc", "ABC", "a%20b"]
+NAMES = ["", "ab", "a" * 512, "a" * 513, "-abc", "abc-", "a..b", "a b c", "192.168.0.1", "été", "abc/def", "_abc", "ABC",
+         "a%20b"]
 LEGACY = [{"hnsw:construction_ef": 50}, {"hnsw:M": 8}, {"hnsw:search_ef": "x"}, {"hnsw:foo": 1},
           {"hnsw:batch_size": 5, "hnsw:sync_threshold": 10}, {"hnsw:batch_size": 20, "hnsw:sync_threshold": 10}]
 CONFIGURATIONS = [
@@ -49,7 +50,8 @@ CONFIGURATIONS = [
 ]
 OFF = {"string_inverted_index": {"enabled": False, "config": {}}}
 SCHEMAS = [
-    None, {}, {"defaults": {}, "keys": {}}, {"defaults": {"string": OFF}, "keys": {}}, {"defaults": {}, "keys": {"k": {"string": OFF}}},
+    None, {}, {"defaults": {}, "keys": {}}, {"defaults": {"string": OFF}, "keys": {}},
+    {"defaults": {}, "keys": {"k": {"string": OFF}}},
     {"defaults": {"float_list": {"vector_index": {"enabled": False, "config": {"space": "cosine"}}}}, "keys": {}}, {"keys": 5},
     {"defaults": {}, "keys": {"#document": {"string": {"fts_index": {"enabled": False, "config": {}}}}}},
     {"defaults": {}, "keys": {"sp": {"sparse_vector": {"sparse_vector_index": {"enabled": True, "config": {}}}}}},
@@ -61,9 +63,8 @@ CHANGED_CONFIGURATIONS = [
     {"hnsw": {"ef_search": 150, "num_threads": 3, "batch_size": 60, "sync_threshold": 600, "resize_factor": 1.3}},
     {"embedding_function": {"type": "known", "name": "default", "config": {}}}, {"foo": 1},
 ]
-BAD_BODIES = [(b"{", "application/json"), (b"", "application/json"), (b"[]", "application/json"), (b"null", "application/json"),
-              (b'{"ids":["a"]}', "text/plain"), (b'{"ids":["a"],"ids":["b"]}', "application/json"), (b"\xff\xfe", "application/json"),
-              (b'{"ids":["a"],"embeddings":[[NaN,1.0]]}', "application/json")]
+NOT_JSON = [b"{", b"", b"[]", b"null", b'{"ids":["a"],"ids":["b"]}', b"\xff\xfe", b'{"ids":["a"],"embeddings":[[NaN,1.0]]}']
+BAD_BODIES = [(b'{"ids":["a"]}', "text/plain"), *((body, "application/json") for body in NOT_JSON)]
 
 
 class Material(random.Random):
