@@ -183,6 +183,23 @@ fn collections_are_listed_in_pages() {
     assert_eq!(pages.map(count), [3, 2, 1, 2, 0, 0]);
 }
 
+/// The catalog answers at most 10 MB at once.
+#[test]
+fn collections_with_much_metadata_are_listed_all_the_same() {
+    let api = api();
+    let collections = format!("{}/collections", api.fresh_database());
+    let names: Vec<String> = (10..22).map(|number| format!("large-{number}")).collect();
+    for name in &names {
+        let body = json!({ "name": name, "metadata": { "text": "x".repeat(1_000_000) } });
+        api.post(&collections, &body).expect(200);
+    }
+    let listed = api.get(&collections).expect(200).json();
+    let listed: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, names);
+    let more = json!({ "name": "larger", "metadata": { "text": "x".repeat(1 << 20) } });
+    api.post(&collections, &more).expect_error(400, INVALID, "A collection's metadata takes at most");
+}
+
 #[test]
 fn changing_a_collection_replaces_its_metadata() {
     let api = api();

@@ -284,3 +284,24 @@ fn debug_hides_the_token() {
     let error = HranaCatalog::new(two_lines, World::new(&[])).err().expect("not a header's value");
     assert!(!error.to_string().contains("s3cret"));
 }
+
+#[tokio::test]
+async fn a_listing_that_is_too_large_is_asked_for_in_halves() {
+    let too_large = || failed("RESPONSE_TOO_LARGE", "Response is too large");
+    let empty = steps(serde_json::json!([step(&[])]), serde_json::json!([null]));
+    let world = World::new(&[too_large(), too_large(), empty]);
+    assert_eq!(world.catalog().list_collections("t", "d", Page::default()).await, Ok(vec![]));
+    let limits: Vec<Value> = world
+        .requests
+        .borrow()
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(request.body()).unwrap())
+        .map(|body| body["requests"][0]["batch"]["steps"][0]["stmt"]["args"][1]["value"].clone())
+        .collect();
+    assert_eq!(limits, [500, 250, 125].map(|limit: u64| Value::from(limit.to_string())));
+
+    // A single row that is too large cannot be had in halves.
+    let world = World::new(&[too_large()]);
+    let one = Page { limit: Some(1), offset: 0 };
+    assert!(matches!(world.catalog().list_collections("t", "d", one).await, Err(CatalogError::Refused(_))));
+}
