@@ -7,6 +7,7 @@
     reason = "a developer's tool runs on a real machine: its clock and its environment are the machine's"
 )]
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -43,6 +44,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Compare our answers with those of Chroma's own server, request by request
     Differential(differential::Arguments),
+    /// Measure, beside the original server in the same run
+    Bench(bench::Arguments),
     /// Run every test, from unit tests to the end-to-end tests with the real clients
     Test(test::Arguments),
     /// Check everything that needs no running stack: fmt, clippy, docs, deny, typos, tidy, sizes
@@ -77,6 +80,7 @@ fn run() -> Result<()> {
         Command::Dev(arguments) => dev::run(&place, &arguments),
         Command::Demo(arguments) => demo::run(&place, &arguments),
         Command::Differential(arguments) => differential::run(&place, &arguments),
+        Command::Bench(arguments) => bench::run(&place, &arguments),
         Command::Test(arguments) => test::run(&place, &arguments),
         Command::Ci => ci::run(&place),
         Command::ProbeStore(arguments) => probe::run(&place, &arguments),

@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: what things cost, beside the original server in the same run. Nothing printed here is absolute:
+//! machines differ, ratios stay.
+
+mod cpu;
+mod http;
+mod load;
+mod original;
+mod records;
+mod write;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::place::Place;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Acknowledged writes a second and their latencies, by batch size and number of writers
+    Write(write::Arguments),
+}
+
+/// Errors: a server that does not start, a request that is refused, an answer that is wrong.
+pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
+    // On the disk that is built on, not in /tmp, which may be memory: a sync must be one.
+    let data = place.target.join(format!("bench-{}", std::process::id()));
+    let outcome = match &arguments.bench {
+        Bench::Write(arguments) => write::run(place, arguments, &data),
+    };
+    if data.exists() {
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    }
+    outcome
+}
