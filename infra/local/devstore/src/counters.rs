@@ -43,7 +43,7 @@ impl fmt::Display for TraceId {
 pub struct Tally {
     /// By S3 operation, such as `GetObject`; `Refused` are those that were not admitted to one.
     pub requests: BTreeMap<String, u64>,
-    /// By HTTP status; `aborted` are those whose client went away.
+    /// By HTTP status; `aborted` are those whose client went away, `dropped` those that a rule left without an answer.
     pub statuses: BTreeMap<String, u64>,
     /// Bytes of request bodies, as they came over the wire.
     pub bytes_in: u64,
@@ -51,7 +51,10 @@ pub struct Tally {
     pub bytes_out: u64,
     /// Requests that were under way at the same moment, at most.
     pub max_in_flight: u64,
-    /// Length of the longest chain of requests of which each began after the one before had ended.
+    /// Length of the longest chain of requests of which each began after the one before had ended. Requests that were
+    /// sent together count as a chain if one is answered before the next arrives: where replies take less than a
+    /// millisecond this is too high. It is exact while every request is held for longer than sending them takes
+    /// (`{"effect": {"hold_before_ms": 100}}`).
     pub sequential_depth: u64,
     #[serde(skip)]
     in_flight: u64,
@@ -65,7 +68,7 @@ pub struct Tally {
 pub struct Outcome {
     /// S3 operation.
     pub operation: String,
-    /// HTTP status, or `aborted`.
+    /// HTTP status, `aborted` or `dropped`.
     pub status: String,
     /// Bytes of its body.
     pub bytes_in: u64,

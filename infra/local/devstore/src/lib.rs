@@ -1,12 +1,13 @@
-//! An S3 server for the local stack and for tests: one file per object, atomic conditional puts, crash-safe, and
-//! counters that say what a program asked of it.
+//! An S3 server for the local stack and for tests: one file per object, atomic conditional puts, crash-safe,
+//! counters that say what a program asked of it, and levers that make it slow, busy or forgetful.
 //!
 //! It speaks S3's protocol by the crate `s3s` and knows nothing of what is stored in it. It is made for one machine
 //! and one process per data directory, not for production.
 //!
 //! In reading order: [`Config`] and [`Server`] start it; `keys` and `object` say how an object lies on the disk, `store`
 //! how it gets there whole or not at all, `listing` and `upload` the rest of the backend; `s3` and `wire` translate;
-//! `observe` is what every request passes, [`counters`] what is counted, `admin` where it is read.
+//! `observe` is what every request passes, with its bodies by `taps`; [`counters`] is what is counted, `faults` what goes
+//! wrong on purpose, `admin` where one is read and the other set.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -30,6 +31,7 @@ mod admin;
 mod body;
 pub mod counters;
 mod digest;
+mod faults;
 mod keys;
 mod listing;
 mod object;
@@ -37,6 +39,7 @@ mod observe;
 mod s3;
 mod server;
 mod store;
+mod taps;
 mod upload;
 mod wire;
 

@@ -17,7 +17,7 @@ struct Arguments {
     /// Address to serve S3 at; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Loopback address to serve the request counters at; port 0 takes a free one.
+    /// Loopback address to serve counters and test levers at; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     admin: SocketAddr,
     /// Bucket that is made if it is not there.

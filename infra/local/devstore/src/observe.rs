@@ -1,57 +1,92 @@
-//! The one place that every S3 request passes: counts it, and is where faults can be put in its way.
+//! The one place that every S3 request passes: it counts them, and does to them what the rules of [`crate::faults`] say.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::service::S3Service;
-use s3s::{HttpError, S3Result, StdError, s3_error};
+use s3s::{HttpError, S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::counters::{Counters, Outcome, Ticket, TraceId};
+use crate::faults::{Fate, Faults, Verdict};
+use crate::taps::{Observed, Received, Upload};
 
-/// Counters that all connections share.
-pub(crate) type SharedCounters = Arc<Mutex<Counters>>;
-
-/// The counters, whatever became of a thread that held them.
-pub(crate) fn locked(counters: &Mutex<Counters>) -> MutexGuard<'_, Counters> {
-    counters.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is inside, whatever became of a thread that held it.
+pub(crate) fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Carries out one S3 request, and counts it. All operations pass here.
+/// Carries out one S3 request, and counts it. All operations pass here. An error closes the connection.
 pub(crate) async fn observe(
     service: &S3Service,
-    counters: &SharedCounters,
+    counters: &Arc<Mutex<Counters>>,
     request: Request<Incoming>,
 ) -> Result<Response<Observed<s3s::Body>>, HttpError> {
-    let watch = Watch::begin(counters, trace_of(request.headers()));
     // The reply to HEAD is announced with a length but has no body that could be read to its end.
     let is_head = request.method() == Method::HEAD;
-    let (mut parts, body) = request.into_parts();
-    parts.extensions.insert(OperationName(Arc::clone(&watch.operation)));
-    let body = s3s::Body::http_body_unsync(CountedIncoming { body, bytes: Arc::clone(&watch.bytes_in) });
+    let trace = trace_of(request.headers());
+    let (mut head, body) = request.into_parts();
+    let passage = Passage { upload: Upload::new(body), admitted: OnceLock::new() };
+    let passage = Arc::new(passage);
+    let watch = Watch::begin(counters, trace, Arc::clone(&passage));
+    head.extensions.insert(Arc::clone(&passage));
+    let body = s3s::Body::http_body_unsync(Received::new(Arc::clone(&passage)));
 
-    let response = service.call(Request::from_parts(parts, body)).await?;
+    // As a store elsewhere would: what has arrived is carried out, also for a client that no longer waits.
+    let service = service.clone();
+    let call = tokio::spawn(async move { service.call(Request::from_parts(head, body)).await });
+    let response = call.await.map_err(|panic| HttpError::new(Box::new(panic)))??;
+
+    let verdict = passage.verdict();
+    if matches!(verdict.fate, Fate::Answered(_)) {
+        // The client may not listen before it has sent everything.
+        passage.upload.discard().await;
+    }
+    pause(verdict.hold_after).await;
+    if matches!(verdict.fate, Fate::RequestDropped | Fate::ReplyDropped) {
+        watch.ended_as("dropped");
+        return Err(HttpError::new("dropped, as a rule says".into()));
+    }
     let status = response.status();
     let is_bodiless = is_head || status == StatusCode::NOT_MODIFIED;
-    Ok(response.map(|body| Observed::new(body, watch.replied(status), is_bodiless)))
+    let watch = watch.ended_as(status.as_str());
+    Ok(response.map(|body| Observed::new(body, watch, verdict.rate, is_bodiless)))
 }
 
 fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
     TraceId::from_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
-/// Where the name of a request's operation is noted, once it is known.
-#[derive(Clone)]
-struct OperationName(Arc<OnceLock<String>>);
+async fn pause(time: std::time::Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
 
-/// Admits every request that is signed, and notes which operation it is.
-pub(crate) struct Access;
+/// A request on its way: its body, and, once it is admitted, what it is and what shall become of it.
+pub(crate) struct Passage {
+    pub(crate) upload: Upload,
+    admitted: OnceLock<(String, Verdict)>,
+}
+
+impl Passage {
+    /// What shall become of it; nothing special as long as it is not admitted.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.admitted.get().map_or_else(Verdict::default, |(_, verdict)| *verdict)
+    }
+
+    fn operation(&self) -> &str {
+        self.admitted.get().map_or("Refused", |(operation, _)| operation)
+    }
+}
+
+/// Admits every request that is signed, if no rule is against it.
+pub(crate) struct Access {
+    pub(crate) faults: Arc<Mutex<Faults>>,
+}
 
 #[async_trait]
 impl S3Access for Access {
@@ -60,38 +95,53 @@ impl S3Access for Access {
             return Err(s3_error!(AccessDenied, "a signature is required"));
         }
         let operation = context.s3_op().name().to_owned();
-        if let Some(name) = context.extensions_mut().get::<OperationName>() {
-            // Set here only, and a request is checked once.
-            let _ = name.0.set(operation);
+        let verdict = locked(&self.faults).judge(&operation, context.s3_path().get_object_key().unwrap_or_default());
+        let passage = context.extensions_mut().get::<Arc<Passage>>().map(Arc::clone);
+        let passage = passage.expect("every request passes `observe`");
+        // A request is checked once.
+        let _ = passage.admitted.set((operation, verdict));
+        if !verdict.hold_before.is_zero() {
+            passage.upload.receive().await;
+            pause(verdict.hold_before).await;
         }
-        Ok(())
+        match verdict.fate {
+            Fate::Served | Fate::ReplyDropped => Ok(()),
+            Fate::Answered(status) => Err(answer(status)),
+            Fate::RequestDropped => Err(s3_error!(ServiceUnavailable, "nobody will read this")),
+        }
     }
+}
+
+/// The error that S3 answers with this status.
+fn answer(status: u16) -> S3Error {
+    let code = match status {
+        409 => S3ErrorCode::Custom("ConditionalRequestConflict".into()),
+        429 => S3ErrorCode::Custom("TooManyRequests".into()),
+        503 => S3ErrorCode::SlowDown,
+        _ => S3ErrorCode::InternalError,
+    };
+    let mut error = S3Error::with_message(code, "as a rule says");
+    error.set_status_code(StatusCode::from_u16(status).expect("rules are checked"));
+    error
 }
 
 /// A request under way. It ends when this is dropped, as also happens when the client goes away.
-struct Watch {
-    counters: SharedCounters,
+pub(crate) struct Watch {
+    counters: Arc<Mutex<Counters>>,
     ticket: Ticket,
-    operation: Arc<OnceLock<String>>,
-    status: Option<StatusCode>,
-    bytes_in: Arc<AtomicU64>,
-    bytes_out: u64,
+    passage: Arc<Passage>,
+    status: String,
+    pub(crate) bytes_out: u64,
 }
 
 impl Watch {
-    fn begin(counters: &SharedCounters, trace: Option<TraceId>) -> Watch {
-        Watch {
-            counters: Arc::clone(counters),
-            ticket: locked(counters).begin(trace),
-            operation: Arc::default(),
-            status: None,
-            bytes_in: Arc::default(),
-            bytes_out: 0,
-        }
+    fn begin(counters: &Arc<Mutex<Counters>>, trace: Option<TraceId>, passage: Arc<Passage>) -> Watch {
+        let ticket = locked(counters).begin(trace);
+        Watch { counters: Arc::clone(counters), ticket, passage, status: "aborted".to_owned(), bytes_out: 0 }
     }
 
-    fn replied(mut self, status: StatusCode) -> Watch {
-        self.status = Some(status);
+    fn ended_as(mut self, status: &str) -> Watch {
+        self.status = status.to_owned();
         self
     }
 }
@@ -99,83 +149,11 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let outcome = Outcome {
-            operation: self.operation.get().map_or("Refused", String::as_str).to_owned(),
-            status: self.status.map_or("aborted".to_owned(), |status| status.as_u16().to_string()),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            operation: self.passage.operation().to_owned(),
+            status: std::mem::take(&mut self.status),
+            bytes_in: self.passage.upload.bytes.load(Ordering::Relaxed),
             bytes_out: self.bytes_out,
         };
         locked(&self.counters).end(&self.ticket, &outcome);
     }
-}
-
-/// A request's body that counts its bytes.
-struct CountedIncoming {
-    body: Incoming,
-    bytes: Arc<AtomicU64>,
-}
-
-impl Body for CountedIncoming {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.bytes.fetch_add(data_bytes(frame), Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A response's body that ends its request as soon as the last byte is on its way, not after: a client that waits for
-/// the reply must not find it still under way.
-pub(crate) struct Observed<B> {
-    body: B,
-    watch: Option<Watch>,
-}
-
-impl<B: Body<Data = Bytes>> Observed<B> {
-    fn new(body: B, watch: Watch, is_bodiless: bool) -> Observed<B> {
-        let is_over = is_bodiless || body.is_end_stream();
-        Observed { body, watch: (!is_over).then_some(watch) }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = StdError> + Unpin> Body for Observed<B> {
-    type Data = Bytes;
-    type Error = StdError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let (Some(Ok(frame)), Some(watch)) = (&frame, &mut self.watch) {
-            watch.bytes_out += data_bytes(frame);
-        }
-        if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
-            self.watch = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn data_bytes(frame: &Frame<Bytes>) -> u64 {
-    frame.data_ref().map_or(0, |bytes| bytes.len() as u64)
 }

@@ -1,7 +1,7 @@
 //! Listening, and stopping without breaking off what is under way.
 
 use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +21,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::admin::Levers;
 use crate::body::blocking;
-use crate::observe::{Access, SharedCounters, observe};
+use crate::observe::{Access, observe};
 use crate::store::{Store, StoreError};
 use crate::{admin, s3};
 
@@ -38,7 +39,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to serve S3; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where to serve the counters; a loopback address, because nobody is asked who they are. Port 0 takes a free one.
+    /// Where to serve counters and test levers; a loopback address, because nobody is asked who they are. Port 0 takes a free one.
     pub admin: SocketAddr,
     /// A bucket that is made if it is not there.
     pub bucket: String,
@@ -70,17 +71,18 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await?;
         let admin_listener = TcpListener::bind(config.admin).await?;
         let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
-        let counters = SharedCounters::default();
-        let service = s3_service(&config, blocking_open(&config).await?);
+        let levers = Levers::default();
+        let service = s3_service(&config, blocking_open(&config).await?, &levers);
         let (stopping, stopped) = watch::channel(false);
 
-        let s3_counters = Arc::clone(&counters);
+        let counters = Arc::clone(&levers.counters);
         let s3_loop = serve(listener, stopped.clone(), move |request| {
-            let (service, counters) = (service.clone(), Arc::clone(&s3_counters));
+            let (service, counters) = (service.clone(), Arc::clone(&counters));
             async move { observe(&service, &counters, request).await.map_err(StdError::from) }
         });
         let admin_loop = serve(admin_listener, stopped, move |request| {
-            ready(Ok::<_, Infallible>(admin::answer(&counters, &request)))
+            let levers = levers.clone();
+            async move { Ok::<_, Infallible>(admin::answer(&levers, request).await) }
         });
         Ok(Server { listen, admin, stopping, loops: vec![tokio::spawn(s3_loop), tokio::spawn(admin_loop)] })
     }
@@ -91,7 +93,7 @@ impl Server {
         self.listen
     }
 
-    /// Where the counters are served.
+    /// Where counters and test levers are served: see `PUT /faults`.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -139,10 +141,10 @@ async fn blocking_open(config: &Config) -> io::Result<Store> {
     .await
 }
 
-fn s3_service(config: &Config, store: Store) -> S3Service {
+fn s3_service(config: &Config, store: Store, levers: &Levers) -> S3Service {
     let mut builder = S3ServiceBuilder::new(s3::Service { store: Arc::new(store) });
     builder.set_auth(SimpleAuth::from_single(config.access_key_id.as_str(), config.secret_access_key.as_str()));
-    builder.set_access(Access);
+    builder.set_access(Access { faults: Arc::clone(&levers.faults) });
     builder.build()
 }
 

@@ -74,8 +74,18 @@ impl Fixture {
 
     /// What the admin port answers.
     pub async fn admin(&self, method: Method, path: &str) -> (StatusCode, serde_json::Value) {
+        self.admin_with(method, path, "").await
+    }
+
+    /// What it answers to a body.
+    pub async fn admin_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, serde_json::Value) {
         let uri = format!("http://{}{path}", self.server.admin());
-        let request = Request::builder().method(method).uri(uri).body(Full::default()).unwrap();
+        let request = Request::builder().method(method).uri(uri).body(Full::new(body.into())).unwrap();
         let reply = send(&self.s3.http, request).await;
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
@@ -161,6 +171,11 @@ impl Client {
 
     pub async fn put(&self, key: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Reply {
         self.send(Method::PUT, PutObject::new(&self.bucket, Some(&self.credentials), key), headers, body).await
+    }
+
+    /// A put that may get no answer.
+    pub async fn try_put(&self, key: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Option<Reply> {
+        self.try_send(Method::PUT, PutObject::new(&self.bucket, Some(&self.credentials), key), headers, body).await
     }
 
     pub async fn get(&self, key: &str, headers: Headers<'_>) -> Reply {

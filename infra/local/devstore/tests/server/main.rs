@@ -6,6 +6,7 @@
 mod client;
 mod conditions;
 mod crash;
+mod faults;
 mod listing;
 mod multipart;
 mod objects;
