@@ -1,4 +1,5 @@
-//! The store or the catalog is away: 503 within the deadline; back again: the next request works, nothing is restarted.
+//! The store or the catalog is away, or answers nothing useful: 503 within the deadline; back again: the next request
+//! works, nothing is restarted. (What goes wrong for a moment only, and must not be noticed: `faults`.)
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -72,6 +73,31 @@ fn a_store_that_hangs_is_not_waited_for_longer_than_the_deadline() {
 #[test]
 fn a_catalog_that_hangs_is_not_waited_for_longer_than_the_deadline() {
     check("catalog-hung", |stack| signal(stack, Part::Catalog, "-STOP"), |stack| signal(stack, Part::Catalog, "-CONT"));
+}
+
+fn answering(name: &str, effect: serde_json::Value) {
+    let rules = json!([{ "effect": effect }]);
+    let away = |stack: &mut Stack| drop(stack.store_admin().set_faults(&rules, None).unwrap());
+    let back = |stack: &mut Stack| {
+        let met = stack.store_admin().clear_faults().unwrap();
+        assert!(met[0] >= 8, "every request went to the store: {met:?}");
+    };
+    check(name, away, back);
+}
+
+#[test]
+fn a_store_that_stays_busy_is_told_and_forgotten() {
+    answering("store-429", json!({ "answer": 429 }));
+}
+
+#[test]
+fn a_store_that_keeps_failing_is_told_and_forgotten() {
+    answering("store-503", json!({ "answer": 503 }));
+}
+
+#[test]
+fn a_store_that_loses_every_reply_is_told_and_forgotten() {
+    answering("store-mute", json!("drop_reply"));
 }
 
 fn signal(stack: &Stack, part: Part, signal: &str) {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use model::Operation;
 use rusty_s3::{Credentials, S3Action, UrlStyle};
 use serde_json::Value;
-use stack::Stack;
+use stack::{Stack, StoreAdmin};
 
 use super::{Api, Reply};
 
@@ -17,7 +18,7 @@ pub(crate) struct Bucket {
     bucket: rusty_s3::Bucket,
     credentials: Credentials,
     store: Api,
-    admin: Api,
+    admin: StoreAdmin,
 }
 
 impl Bucket {
@@ -27,7 +28,7 @@ impl Bucket {
             bucket: rusty_s3::Bucket::new(endpoint, UrlStyle::Path, stack::BUCKET, stack::REGION).unwrap(),
             credentials: Credentials::new(stack::ACCESS_KEY_ID, stack::SECRET_ACCESS_KEY),
             store: Api::new(stack.store_url()),
-            admin: Api::new(stack.store_admin_url()),
+            admin: stack.store_admin(),
         }
     }
 
@@ -49,10 +50,15 @@ impl Bucket {
         (0..).map_while(|lsn| self.get(&fragment_key(collection, lsn))).collect()
     }
 
+    /// All that was ever written to a collection, in order.
+    pub(crate) fn operations(&self, collection: &str) -> Vec<Operation> {
+        let fragments = self.fragments(collection).into_iter();
+        fragments.flat_map(|body| wal::fragment::decode(&body).unwrap().to_operations().unwrap()).collect()
+    }
+
     /// What devstore counted of the requests that a trace caused; null if there were none.
     pub(crate) fn counts(&self, trace_id: &str) -> Value {
-        let reply = self.admin.get(&format!("/traces/{trace_id}"));
-        if reply.status == 404 { Value::Null } else { reply.expect(200).json() }
+        self.admin.trace(trace_id).unwrap().unwrap_or_default()
     }
 
     fn send(&self, method: &str, url: &str, body: Bytes) -> Reply {

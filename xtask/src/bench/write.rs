@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use stack::{Config, Part, Stack};
+use stack::{Config, Part, Stack, StoreAdmin};
 
 use super::cpu;
 use super::http::Client;
@@ -49,8 +49,8 @@ struct Server {
     url: String,
     /// Its processes.
     parts: Vec<(&'static str, u32)>,
-    /// Where its store counts requests, if it has one that does.
-    store_admin_url: Option<String>,
+    /// The store behind it, if it has one that counts requests.
+    store: Option<StoreAdmin>,
 }
 
 /// A line of the table.
@@ -100,17 +100,12 @@ fn ours(stack: &Stack) -> Server {
         name: "opal",
         url: stack.gateway_url(),
         parts: Part::ALL.into_iter().filter_map(|part| Some((part.name(), stack.pid(part)?))).collect(),
-        store_admin_url: Some(stack.store_admin_url()),
+        store: Some(stack.store_admin()),
     }
 }
 
 fn theirs(original: &Original) -> Server {
-    Server {
-        name: "original",
-        url: original.url().to_owned(),
-        parts: vec![("original", original.pid())],
-        store_admin_url: None,
-    }
+    Server { name: "original", url: original.url().to_owned(), parts: vec![("original", original.pid())], store: None }
 }
 
 /// Writes `bodies` to a new collection, checks that every record is there, and removes it.
@@ -155,9 +150,8 @@ fn cpu(server: &Server) -> Result<Vec<(&'static str, f64)>> {
 }
 
 fn puts(server: &Server) -> Result<Option<u64>> {
-    let Some(url) = &server.store_admin_url else { return Ok(None) };
-    let totals = Client::new(url).json("GET", "/totals", None)?;
-    Ok(Some(totals["requests"]["PutObject"].as_u64().unwrap_or(0)))
+    let totals = server.store.map(StoreAdmin::totals).transpose()?;
+    Ok(totals.map(|totals| totals["requests"]["PutObject"].as_u64().unwrap_or(0)))
 }
 
 const HEADINGS: &str =

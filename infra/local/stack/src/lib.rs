@@ -5,7 +5,7 @@
 //! It knows nothing about what the Workers do: programs, ports, files, signals and health only.
 //!
 //! Read [`Programs`] (where the binaries are), [`Config`] (what to start), [`Stack`] (what runs), [`Part`] (what can be
-//! killed and restarted alone).
+//! killed and restarted alone), [`StoreAdmin`] (what the store has counted, and what goes wrong in it on purpose).
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -23,6 +23,7 @@
     reason = "this crate waits for real processes: its clock is the machine's, its settings come from the environment"
 )]
 
+mod admin;
 mod miniflare;
 mod net;
 mod process;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+pub use admin::StoreAdmin;
 pub use net::is_free;
 use process::{Process, StartError};
 pub use programs::{Clients, Programs, env};
@@ -235,9 +237,9 @@ impl Stack {
         url(self.ports.store)
     }
 
-    /// Admin endpoint of devstore: counters per trace.
-    pub fn store_admin_url(&self) -> String {
-        url(self.ports.store_admin)
+    /// Counters and test levers of devstore.
+    pub fn store_admin(&self) -> StoreAdmin {
+        StoreAdmin { port: self.ports.store_admin }
     }
 
     /// HTTP endpoint of sqld.

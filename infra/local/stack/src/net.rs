@@ -1,11 +1,11 @@
 //! Loopback ports and the smallest HTTP client that can ask "are you there?".
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Ports that we choose lie below the range from which Linux takes the local ports of outgoing connections: so a killed
 /// part finds its port free when it is restarted.
@@ -38,14 +38,29 @@ pub(crate) fn answers(port: u16, path: &str) -> bool {
     status(port, path).is_ok_and(|line| line.split(' ').nth(1) == Some("200"))
 }
 
+/// Sends a request to a server that answers with a length and then closes; returns its status and its body.
+pub(crate) fn exchange(port: u16, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut reply = String::new();
+    send(port, method, path, body)?.read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").context("the reply breaks off")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("not a reply of HTTP")?;
+    Ok((status, body.to_owned()))
+}
+
 fn status(port: u16, path: &str) -> std::io::Result<String> {
+    let mut line = String::new();
+    BufReader::new(send(port, "GET", path, "")?).read_line(&mut line)?;
+    Ok(line)
+}
+
+fn send(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, ASK_WITHIN)?;
     stream.set_read_timeout(Some(ASK_WITHIN))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(line)
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+    Ok(stream)
 }
 
 #[cfg(test)]
