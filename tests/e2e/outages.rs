@@ -77,7 +77,9 @@ fn a_catalog_that_hangs_is_not_waited_for_longer_than_the_deadline() {
 
 fn answering(name: &str, effect: serde_json::Value) {
     let rules = json!([{ "effect": effect }]);
-    let away = |stack: &mut Stack| drop(stack.store_admin().set_faults(&rules, None).unwrap());
+    let away = |stack: &mut Stack| {
+        stack.store_admin().set_faults(&rules, None).unwrap();
+    };
     let back = |stack: &mut Stack| {
         let met = stack.store_admin().clear_faults().unwrap();
         assert!(met[0] >= 8, "every request went to the store: {met:?}");

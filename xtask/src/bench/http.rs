@@ -14,13 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A connection to `address`, made when it is first needed and again after it broke.
 pub(crate) struct Client {
     address: String,
+    /// The trace id that requests carry, as 32 hexadecimal digits.
+    pub(crate) trace: Option<String>,
     stream: Option<BufReader<TcpStream>>,
 }
 
 impl Client {
     /// `url`: `http://host:port`.
     pub(crate) fn new(url: &str) -> Client {
-        Client { address: url.trim_start_matches("http://").to_owned(), stream: None }
+        Client { address: url.trim_start_matches("http://").to_owned(), trace: None, stream: None }
     }
 
     /// Sends a request and returns the reply's body. Errors: no reply, or one that does not tell of success.
@@ -48,8 +50,10 @@ impl Client {
             Some(stream) => stream,
             unconnected => unconnected.insert(connect(&self.address)?),
         };
+        let trace =
+            self.trace.as_ref().map_or_else(String::new, |id| format!("traceparent: 00-{id}-00000000000000ff-01\r\n"));
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{trace}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );

@@ -5,7 +5,10 @@ mod cpu;
 mod http;
 mod load;
 mod original;
+mod peer;
+mod profile;
 mod records;
+mod tail;
 mod write;
 
 use std::fs;
@@ -24,6 +27,10 @@ pub(crate) struct Arguments {
 enum Bench {
     /// Acknowledged writes a second and their latencies, by batch size and number of writers
     Write(write::Arguments),
+    /// What reading a long log costs, cold and warm
+    Tail(tail::Arguments),
+    /// Reads and writes of real records: rates, latencies and recall
+    Peer(peer::Arguments),
 }
 
 /// Errors: a server that does not start, a request that is refused, an answer that is wrong.
@@ -32,6 +39,8 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     let data = place.target.join(format!("bench-{}", std::process::id()));
     let outcome = match &arguments.bench {
         Bench::Write(arguments) => write::run(place, arguments, &data),
+        Bench::Tail(arguments) => tail::run(place, arguments, &data),
+        Bench::Peer(arguments) => peer::run(place, arguments, &data),
     };
     if data.exists() {
         fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;

@@ -40,17 +40,22 @@ impl Records {
     /// The bodies that add the records, `batch` in each; what is left over is left out. Vectors go as base64, as the
     /// official clients send them to a server that says that it takes it.
     pub(crate) fn bodies(&self, batch: usize) -> Vec<Vec<u8>> {
-        let body = |start| self.body("record", start, start + batch);
+        let ids = |start: usize| (start..start + batch).map(Records::id).collect();
+        let body = |start| self.body(ids(start), start, start + batch);
         (0..self.len() / batch).map(|number| body(number * batch)).collect()
+    }
+
+    /// The id of the record in a row.
+    pub(crate) fn id(row: usize) -> String {
+        format!("record-{row:08}")
     }
 
     /// A body that adds one more record, for a server that wants to be ready.
     pub(crate) fn warm_up(&self) -> Vec<u8> {
-        self.body("warm-up", 0, 1)
+        self.body(vec!["warm-up".to_owned()], 0, 1)
     }
 
-    fn body(&self, name: &str, start: usize, limit: usize) -> Vec<u8> {
-        let ids: Vec<String> = (start..limit).map(|row| format!("{name}-{row:08}")).collect();
+    fn body(&self, ids: Vec<String>, start: usize, limit: usize) -> Vec<u8> {
         let embeddings: Vec<String> = self.vectors[start..limit].iter().map(|vector| encoded(vector)).collect();
         let body = json!({
             "ids": ids,

@@ -13,6 +13,7 @@ use super::cpu;
 use super::http::Client;
 use super::load::{self, Measured};
 use super::original::Original;
+use super::profile::Profiler;
 use super::records::Records;
 use crate::place::Place;
 use crate::{build, sh, test};
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// Leave the original server out
     #[arg(long)]
     alone: bool,
+    /// Then tell where the processor time of one writer's writes goes
+    #[arg(long)]
+    profile: bool,
 }
 
 /// A server under measurement.
@@ -67,7 +71,9 @@ struct Line {
 
 /// Measures and prints; the ratios come last.
 pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<()> {
-    let stack = Stack::start(Config::new(test::programs(place, &build::DEPLOYED)?, data.join("opal")))?;
+    let mut config = Config::new(test::programs(place, &build::DEPLOYED)?, data.join("opal"));
+    config.inspector = arguments.profile;
+    let stack = Stack::start(config)?;
     let original = (!arguments.alone).then(|| Original::start(place, &data.join("original"))).transpose()?;
     let servers: Vec<Server> = [ours(&stack)].into_iter().chain(original.as_ref().map(theirs)).collect();
 
@@ -91,7 +97,32 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
         let ratio = pair[0].records_a_second() / pair[1].records_a_second();
         println!("batch {:>4}, {:>2} writers  {ratio:>6.2}", pair[0].batch, pair[0].writers);
     }
+    if let Some(inspector) = stack.inspector() {
+        for &batch in &arguments.batches {
+            profile(place, &inspector, &servers[0], batch, &records, Duration::from_secs(arguments.seconds))?;
+        }
+    }
     stack.stop();
+    Ok(())
+}
+
+/// Prints the shares of the processes, and of the stages within the gateway. Sampling costs time itself: only shares count.
+fn profile(
+    place: &Place,
+    inspector: &str,
+    server: &Server,
+    batch: u32,
+    records: &Records,
+    limit: Duration,
+) -> Result<()> {
+    let bodies = records.bodies(usize::try_from(batch)?);
+    let profiler = Profiler::start(place, inspector, "gateway")?;
+    let line = measure(server, (batch, 1), &records.warm_up(), &bodies, limit)?;
+    println!("\nbatch {batch}, 1 writer: processor time by process, then the gateway's by stage");
+    let total: f64 = line.cpu.iter().map(|(_, seconds)| seconds).sum();
+    for (name, share) in line.cpu.iter().map(|(part, seconds)| (*part, seconds / total)).chain(profiler.stop()?) {
+        println!("{name:<28}{:>6.1} %", share * 100.0);
+    }
     Ok(())
 }
 

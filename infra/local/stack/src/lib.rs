@@ -110,12 +110,14 @@ pub struct Config {
     pub allow_reset: bool,
     /// Serve the contract Worker too, on a port of its own.
     pub contract_worker: bool,
+    /// Serve V8's inspector protocol too, on a port of its own: for profiles.
+    pub inspector: bool,
     /// Token that the gateway sends to the catalog.
     pub catalog_token: Option<String>,
     /// Executors, by number, in whose place something else listens on a loopback port: for tests of what happens when an
     /// executor fails or hangs. Under workerd only.
     pub foreign_executors: Vec<(u16, u16)>,
-    /// Further text bindings of the gateway, for tests that need a setting of their own.
+    /// Text bindings of the gateway, besides ours or in their place, for tests that need a setting of their own.
     pub gateway_vars: Vec<(String, String)>,
 }
 
@@ -132,6 +134,7 @@ impl Config {
             executors: 2,
             allow_reset: false,
             contract_worker: false,
+            inspector: false,
             catalog_token: None,
             foreign_executors: Vec::new(),
             gateway_vars: Vec::new(),
@@ -179,6 +182,7 @@ pub struct Exited {
 pub(crate) struct Ports {
     pub(crate) gateway: u16,
     pub(crate) contract: u16,
+    pub(crate) inspector: u16,
     pub(crate) store: u16,
     pub(crate) store_admin: u16,
     pub(crate) catalog: u16,
@@ -209,7 +213,7 @@ impl Stack {
         if config.port != 0 && !is_free(config.port) {
             bail!("port {} is in use by another program: stop that program or choose another port", config.port);
         }
-        let ports = Ports { gateway: config.port, contract: 0, store: 0, store_admin: 0, catalog: 0 };
+        let ports = Ports { gateway: config.port, contract: 0, inspector: 0, store: 0, store_admin: 0, catalog: 0 };
         let mut stack = Self { config, ports, running: [None, None, None], _data_lock: data_lock };
         for part in stack.config.runtime.parts() {
             stack.start_on_free_ports(*part)?;
@@ -250,6 +254,11 @@ impl Stack {
     /// Endpoint of the contract Worker, if the config asked for it.
     pub fn contract_url(&self) -> Option<String> {
         self.config.contract_worker.then(|| url(self.ports.contract))
+    }
+
+    /// `127.0.0.1:PORT` of V8's inspector, if the config asked for it; its targets are the Workers.
+    pub fn inspector(&self) -> Option<String> {
+        self.config.inspector.then(|| address(self.ports.inspector))
     }
 
     /// The data directory.
@@ -330,6 +339,9 @@ impl Stack {
                 if self.config.contract_worker {
                     self.ports.contract = net::free_port()?;
                 }
+                if self.config.inspector {
+                    self.ports.inspector = net::free_port()?;
+                }
             }
         }
         Ok(())
@@ -373,7 +385,11 @@ impl Stack {
                 fs::write(&file, workerd::config_text(config, ports)?)
                     .with_context(|| format!("cannot write {}", file.display()))?;
                 let mut command = Command::new(&config.programs.workerd);
-                command.arg("serve").arg("--import-path=/").arg(file);
+                command.arg("serve").arg("--import-path=/");
+                if config.inspector {
+                    command.arg(format!("--inspector-addr={}", address(ports.inspector)));
+                }
+                command.arg(file);
                 command
             }
         })

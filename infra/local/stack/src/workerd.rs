@@ -63,6 +63,7 @@ pub(crate) fn gateway_vars(config: &Config, ports: &Ports) -> Vec<(String, Strin
         ("EXECUTORS".to_owned(), config.executors.to_string()),
     ];
     vars.extend(config.catalog_token.iter().map(|token| ("CATALOG_TOKEN".to_owned(), token.clone())));
+    vars.retain(|(name, _)| config.gateway_vars.iter().all(|(own, _)| own != name));
     vars.extend(config.gateway_vars.iter().cloned());
     vars
 }
@@ -194,7 +195,7 @@ mod tests {
         let (workerd, sqld, devstore, miniflare) = (nowhere.into(), nowhere.into(), nowhere.into(), nowhere.into());
         let mut config = Config::new(Programs { workerd, sqld, devstore, miniflare, workers }, nowhere);
         config.executors = 3;
-        let ports = Ports { gateway: 8000, contract: 0, store: 1, store_admin: 2, catalog: 3 };
+        let ports = Ports { gateway: 8000, contract: 0, inspector: 0, store: 1, store_admin: 2, catalog: 3 };
         let text = config_text(&config, &ports).unwrap();
         for i in 0..3 {
             assert!(text.contains(&format!("(name = \"executor-{i}\", worker")), "{text}");
