@@ -1,5 +1,6 @@
 // Samples what a Worker does, by V8's inspector protocol: starts when it is started, stops when its standard input ends,
-// then prints `{function: microseconds}`, the time in each function itself.
+// then prints `{function: samples}`, for each function how often it was what ran. (The times between samples tell nothing: no
+// samples are taken while the Worker waits.)
 const [inspector, service] = process.argv.slice(2);
 
 const targets = await (await fetch(`http://${inspector}/json`)).json();
@@ -41,10 +42,10 @@ const names = new Map(profile.nodes.map(({ id, callFrame }) => {
   const { functionName, url } = callFrame;
   return [id, url.startsWith("wasm:") || functionName.startsWith("(") ? functionName : `js ${functionName}`];
 }));
-const times = {};
-profile.samples.forEach((node, i) => {
+const samples = {};
+for (const node of profile.samples) {
   const name = names.get(node);
-  times[name] = (times[name] ?? 0) + profile.timeDeltas[i];
-});
-console.log(JSON.stringify(times));
+  samples[name] = (samples[name] ?? 0) + 1;
+}
+console.log(JSON.stringify(samples));
 process.exit(0);

@@ -20,7 +20,7 @@ const STAGES: [(&str, &[&str]); 11] = [
     ("allocation, copies", &["alloc", "memcpy", "memmove", "memset", "memcmp"]),
     ("garbage collection", &["(garbage collector)"]),
     ("runtime outside our code", &["(program)"]),
-    ("JavaScript between both", &["js ", "js_sys", "wasm_bindgen", "worker::", "wbg"]),
+    ("calls of the platform", &["js ", "js_sys", "wasm_bindgen", "worker::", "wbg", "wbindgen", "js-to-wasm", "externref"]),
 ];
 /// What is not work.
 const IDLE: [&str; 2] = ["(idle)", "(root)"];
@@ -47,9 +47,9 @@ impl Profiler {
     /// Ends the profile; returns the share of each stage, the largest first, and of the functions of no stage.
     pub(crate) fn stop(mut self) -> Result<Vec<(&'static str, f64)>> {
         drop(self.child.stdin.take());
-        let times: Map<String, Value> = serde_json::from_str(&self.line()?)?;
+        let samples: Map<String, Value> = serde_json::from_str(&self.line()?)?;
         self.child.wait()?;
-        Ok(shares(&times))
+        Ok(shares(&samples))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -66,18 +66,18 @@ impl Drop for Profiler {
     }
 }
 
-fn shares(times: &Map<String, Value>) -> Vec<(&'static str, f64)> {
-    let busy = times.iter().filter(|(name, _)| !IDLE.contains(&name.as_str()));
+fn shares(samples: &Map<String, Value>) -> Vec<(&'static str, f64)> {
+    let busy = samples.iter().filter(|(name, _)| !IDLE.contains(&name.as_str()));
     let mut stages: Vec<(&'static str, f64)> = STAGES.iter().map(|(stage, _)| (*stage, 0.0)).collect();
     stages.push(("everything else", 0.0));
     let mut total = 0.0;
-    for (name, time) in busy {
-        let time = time.as_f64().unwrap_or(0.0);
+    for (name, count) in busy {
+        let count = count.as_f64().unwrap_or(0.0);
         let stage = STAGES.iter().position(|(_, parts)| parts.iter().any(|part| name.contains(part)));
-        stages[stage.unwrap_or(STAGES.len())].1 += time;
-        total += time;
+        stages[stage.unwrap_or(STAGES.len())].1 += count;
+        total += count;
     }
-    stages.iter_mut().for_each(|(_, time)| *time /= total);
+    stages.iter_mut().for_each(|(_, count)| *count /= total);
     stages.sort_by(|a, b| b.1.total_cmp(&a.1));
     stages
 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn functions_are_put_together_and_idleness_is_left_out() {
-        let times = json!({
+        let samples = json!({
             "md5::compress::compress": 30,
             "arrow2::io::ipc::write": 20,
             "wal::fragment::encode": 20,
@@ -97,7 +97,7 @@ mod tests {
             "something": 20,
             "(idle)": 900,
         });
-        let shares = shares(times.as_object().unwrap());
+        let shares = shares(samples.as_object().unwrap());
         assert_eq!(shares[0], ("fragment (Arrow)", 0.4));
         assert_eq!(shares[1], ("Content-MD5", 0.3));
         assert!(shares.contains(&("base64", 0.1)) && shares.contains(&("everything else", 0.2)), "{shares:?}");
