@@ -150,19 +150,18 @@ fn writers_in_a_storm_lose_nothing_and_double_nothing() {
     const WRITERS: usize = 6;
     const WRITES: usize = 12;
     let patient = Patient::new("storm");
-    let chances = [
-        (0.10, json!("drop_reply")),
-        (0.05, json!("drop_request")),
-        (0.05, json!({ "answer": 409 })),
-        (0.05, json!({ "answer": 429 })),
-        (0.05, json!({ "answer": 503 })),
-        (0.10, json!({ "hold_before_ms": 200 })),
-        (0.10, json!({ "hold_after_ms": 200 })),
-        (0.10, json!({ "bytes_per_second": 10_000 })),
-    ];
-    let rules: Vec<Value> =
-        chances.iter().map(|(chance, effect)| json!({ "probability": chance, "effect": effect })).collect();
-    let seed = patient.stack.store_admin().set_faults(&json!(rules), None).unwrap();
+    let rules = json!([
+        { "probability": 0.10, "effect": "drop_reply" },
+        { "probability": 0.05, "effect": "drop_request" },
+        { "probability": 0.05, "effect": { "answer": 429 } },
+        { "probability": 0.05, "effect": { "answer": 503 } },
+        { "probability": 0.10, "effect": { "hold_before_ms": 200 } },
+        { "probability": 0.10, "effect": { "hold_after_ms": 200 } },
+        { "probability": 0.10, "effect": { "bytes_per_second": 10_000 } },
+        // S3 answers so to conditional puts only.
+        { "probability": 0.10, "operation": "PutObject", "effect": { "answer": 409 } },
+    ]);
+    let seed = patient.stack.store_admin().set_faults(&rules, None).unwrap();
     println!("faults of seed {seed}");
     let write = |writer: usize| {
         let api = Api::new(patient.stack.gateway_url());

@@ -20,7 +20,10 @@ const STAGES: [(&str, &[&str]); 11] = [
     ("allocation, copies", &["alloc", "memcpy", "memmove", "memset", "memcmp"]),
     ("garbage collection", &["(garbage collector)"]),
     ("runtime outside our code", &["(program)"]),
-    ("calls of the platform", &["js ", "js_sys", "wasm_bindgen", "worker::", "wbg", "wbindgen", "js-to-wasm", "externref"]),
+    (
+        "calls of the platform",
+        &["js ", "js_sys", "wasm_bindgen", "worker::", "wbg", "wbindgen", "js-to-wasm", "externref"],
+    ),
 ];
 /// What is not work.
 const IDLE: [&str; 2] = ["(idle)", "(root)"];
