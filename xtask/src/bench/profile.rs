@@ -9,21 +9,22 @@ use serde_json::{Map, Value};
 use crate::place::Place;
 
 /// What a function is for, by a part of its name; the first that fits counts.
-const STAGES: [(&str, &[&str]); 11] = [
+const STAGES: [(&str, &[&str]); 12] = [
     ("base64", &["base64"]),
     ("set-hash, checksum (XXH3)", &["xxh", "operation_hash", "set_hash"]),
     ("Content-MD5", &["md5"]),
-    ("signature (SHA-256, URL)", &["sha2", "rusty_s3", "hmac", "url::", "percent_encoding"]),
-    ("catalog (Hrana)", &["hrana", "catalog::"]),
-    ("JSON and checks of records", &["serde", "wire::"]),
-    ("fragment (Arrow)", &["arrow", "wal::"]),
+    ("signature (SHA-256, URL)", &["sha2", "rusty_s3", "hmac", "url:", "percent_encoding"]),
+    ("catalog (Hrana)", &["hrana", "catalog:"]),
+    ("JSON and checks of records", &["serde", "wire:"]),
+    ("fragment (Arrow)", &["arrow", "wal::fragment", "wal::columns"]),
+    ("handlers, claims, retries", &["gateway_worker", "wal:", "storage:", "runtime:"]),
+    (
+        "calls of the platform",
+        &["js ", "js_sys", "wasm_bindgen", "worker:", "wbg", "wbindgen", "js-to-wasm", "externref"],
+    ),
     ("allocation, copies", &["alloc", "memcpy", "memmove", "memset", "memcmp"]),
     ("garbage collection", &["(garbage collector)"]),
     ("runtime outside our code", &["(program)"]),
-    (
-        "calls of the platform",
-        &["js ", "js_sys", "wasm_bindgen", "worker::", "wbg", "wbindgen", "js-to-wasm", "externref"],
-    ),
 ];
 /// What is not work.
 const IDLE: [&str; 2] = ["(idle)", "(root)"];
