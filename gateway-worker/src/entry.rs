@@ -1,5 +1,6 @@
 //! The Worker around the gateway: bindings in, one gateway a request out. The only file here that names `worker`.
 
+use crate::intake::{Intake, Permit};
 use crate::memory::Memory;
 use crate::pool::{Ask, ExecutorPool};
 use crate::wire::error::{ApiError, trace_id};
@@ -9,13 +10,21 @@ use catalog::{HranaCatalog, HranaConfig};
 use http::{HeaderMap, HeaderValue};
 use model::limits;
 use query::{Answer, PlanError};
-use runtime::{RequestError, Runtime, WorkerRuntime, http_response, request_body, request_head, worker_response};
+use runtime::{
+    RequestError, Runtime, WorkerRuntime, announced_length, discard_body, http_response, request_body, request_head,
+    within, worker_response,
+};
 use storage::{BoundStore, Retry};
 use worker::{Context, Env, Method, Request, RequestInit, Response, Result, console_error, event};
+
+/// Unit in which linear memory grows.
+const PAGE_BYTES: usize = 64 * 1024;
 
 thread_local! {
     /// The memory of this isolate; a panic empties it.
     static MEMORY: &'static Memory = Box::leak(Box::default());
+    /// Whose bodies are in it.
+    static INTAKE: &'static Intake = Box::leak(Box::default());
 }
 
 #[event(fetch)]
@@ -25,21 +34,49 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
         Err(error) => return refused(&error, &Trace::of(&HeaderMap::new())),
     };
     let trace = Trace::of(head.headers());
-    let body = match request_body(&mut request, &head, limits::BODY_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(RequestError::TooLarge) => {
-            return worker_response(ApiError::too_large(head.uri().path()).into_response(&trace.id));
-        }
-        Err(error) => return refused(&error, &trace),
+    let mut response = match take_in(&mut request, &head).await {
+        Ok((body, _permit)) => match gateway(&env, &trace) {
+            Ok(gateway) => gateway.handle(head.map(|()| body), &trace.id).await,
+            Err(error) => {
+                console_error!("the deployment is not configured: {error}");
+                ApiError::internal("the deployment is not configured").into_response(&trace.id)
+            }
+        },
+        Err(error) => error.into_response(&trace.id),
     };
-    let response = match gateway(&env, &trace) {
-        Ok(gateway) => gateway.handle(head.map(|()| body), &trace.id).await,
-        Err(error) => {
-            console_error!("the deployment is not configured: {error}");
-            ApiError::internal("the deployment is not configured").into_response(&trace.id)
-        }
-    };
+    if env.var("DEBUG_HEADERS").is_ok_and(|value| value.to_string() == "true") {
+        let pages = core::arch::wasm32::memory_size::<0>();
+        response.headers_mut().insert("opal-memory-bytes", HeaderValue::from(pages * PAGE_BYTES));
+    }
     worker_response(response)
+}
+
+/// The body of `request` when it is its turn, and the right to have it in memory, which must live as long as anything
+/// made of it.
+async fn take_in(
+    request: &mut Request,
+    head: &http::Request<()>,
+) -> std::result::Result<(Bytes, Option<Permit<'static>>), ApiError> {
+    let runtime = WorkerRuntime::default();
+    let max = limits::BODY_BYTES_MAX;
+    let permit = match announced_length(request, head).unwrap_or(max) {
+        // Nothing of them will be kept.
+        length if length == 0 || length > max => None,
+        length => match INTAKE.with(|intake| *intake).turn(length, &runtime).await {
+            Some(permit) => Some(permit),
+            None => {
+                discard_body(request, max).await;
+                return Err(ApiError::unavailable("Too many large requests at once: try again later"));
+            }
+        },
+    };
+    match within(&runtime, limits::BODY_TIMEOUT_MS, request_body(request, head, max)).await {
+        Some(Ok(body)) => Ok((body, permit)),
+        Some(Err(RequestError::TooLarge)) => Err(ApiError::too_large(head.uri().path())),
+        Some(Err(error @ RequestError::NoRoom)) => Err(ApiError::unavailable("Try again later").because(error)),
+        Some(Err(error)) => Err(ApiError::invalid_argument(error.to_string())),
+        None => Err(ApiError::unavailable("The request body did not arrive in time")),
+    }
 }
 
 /// The answer to a request that could not be taken in.

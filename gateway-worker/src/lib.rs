@@ -1,12 +1,13 @@
 //! The gateway: Chroma's HTTP API v2 in front of the log, the catalog and the executors.
 //!
 //! It keeps nothing that another component needs: [`memory`] may be lost at any time. In reading order: [`routes`], the
-//! API at a glance; [`wire`], Chroma's JSON <-> values; `handlers`, check, call, answer; `reads` and `writes`, how a
-//! collection is read and appended to; [`placement`] and [`pool`], which executor reads it; `entry`, the Worker around all of it.
+//! API at a glance; [`intake`], how bodies take turns; [`wire`], Chroma's JSON <-> values; `handlers`, check, call, answer;
+//! `reads` and `writes`, how a collection is read and appended to; [`placement`] and [`pool`], which executor reads it; `entry`, the Worker around all of it.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
 mod handlers;
+pub mod intake;
 pub mod memory;
 pub mod placement;
 pub mod pool;
@@ -68,7 +69,8 @@ pub struct Gateway<'a, S, C, E, R> {
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
     /// Answers `request` within [`limits::REQUEST_DEADLINE_MS`]. `trace_id`: 32 hexadecimal digits that errors carry.
     pub async fn handle(&self, request: Request<Bytes>, trace_id: &str) -> Response<Bytes> {
-        let answer = within(&self.runtime, limits::REQUEST_DEADLINE_MS, handlers::answer(self, &request)).await;
+        let (head, body) = request.into_parts();
+        let answer = within(&self.runtime, limits::REQUEST_DEADLINE_MS, handlers::answer(self, &head, body)).await;
         let error = match answer.unwrap_or_else(|| Err(ApiError::indeterminate("the request's deadline passed"))) {
             Ok(response) if response.status().is_success() => return response,
             // A health check that tells of an outage.
@@ -76,7 +78,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             Err(error) => error,
         };
         if error.cause.is_some() {
-            (self.settings.log)(&format!("{trace_id} {} {}: {error}", request.method(), request.uri().path()));
+            (self.settings.log)(&format!("{trace_id} {} {}: {error}", head.method, head.uri.path()));
         }
         error.into_response(trace_id)
     }

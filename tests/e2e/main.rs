@@ -3,7 +3,7 @@
 //! `cargo xtask test` builds what they run and tells them where it is. In reading order: [`harness`], the stack that tests
 //! share and how to talk to it; [`clients`], Chroma's own Python and JavaScript clients; [`wire`], the HTTP contract byte
 //! for byte; [`read_your_writes`], [`restart`], [`outages`], [`faults`],
-//! [`executors`], [`damage`]: what holds whatever happens; [`open_data`],
+//! [`executors`], [`damage`], [`memory`]: what holds whatever happens; [`open_data`],
 //! [`counts`]: what lies in the bucket and what a request costs; [`contracts`]: the ports on the real services; [`miniflare`]: store and client on an R2 binding; [`catalog_failures`]: the catalog's
 //! adapter on an sqld that is killed, stopped, locked, raced for.
 //!
@@ -23,6 +23,7 @@ mod damage;
 mod executors;
 mod faults;
 mod harness;
+mod memory;
 mod miniflare;
 mod open_data;
 mod outages;

@@ -35,7 +35,7 @@ pub(super) async fn create<S, C: Catalog, E, R: Runtime>(
     scope: &Scope,
 ) -> Answered {
     let id = CollectionId::from_random(gateway.runtime.random());
-    let new = collections::create(call.content_type(), call.body(), id, &scope.tenant, &scope.database)?;
+    let new = call.parse(|kind, body| collections::create(kind, body, id, &scope.tenant, &scope.database))?;
     let name = new.name.clone();
     match gateway.catalog.create_collection(new).await {
         Err(CatalogError::NotFound) => Err(ApiError::database_of_new_collection_missing(&scope.database)),
@@ -79,7 +79,7 @@ where
     R: Runtime,
 {
     let id = CollectionId::parse(id).ok_or_else(ApiError::collection_id_malformed)?;
-    let update = collections::update(call.content_type(), call.body())?;
+    let update = call.parse(collections::update)?;
     let seen = gateway.fetch_row(id).await?;
     check_scope(&seen.row, scope)?;
     if !update.is_empty() {

@@ -6,52 +6,54 @@ mod system;
 mod tenants;
 
 use crate::routes::{NoRoute, Route, route};
-use crate::wire::{ApiError, body};
+use crate::wire::{self, ApiError};
 use crate::{Executors, Gateway};
 use bytes::Bytes;
 use catalog::Catalog;
+use http::Response;
 use http::header::CONTENT_TYPE;
-use http::{Request, Response};
+use http::request::Parts;
 use runtime::Runtime;
+use std::cell::Cell;
 use storage::ObjectStore;
 
 type Answered = Result<Response<Bytes>, ApiError>;
 
 /// What a handler needs of a request.
 struct Call<'a> {
-    request: &'a Request<Bytes>,
+    head: &'a Parts,
+    body: Cell<Bytes>,
 }
 
 impl Call<'_> {
     fn query(&self) -> Option<&str> {
-        self.request.uri().query()
+        self.head.uri.query()
     }
 
-    fn content_type(&self) -> Option<&str> {
+    /// What `parse` makes of content type and body. The body's memory is free again when this returns: what was made of
+    /// it may be as large.
+    fn parse<T>(&self, parse: impl FnOnce(Option<&str>, &[u8]) -> Result<T, ApiError>) -> Result<T, ApiError> {
         // A value that is not text is some type, and none that we take.
-        self.request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"))
-    }
-
-    fn body(&self) -> &[u8] {
-        self.request.body()
+        let content_type = self.head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
+        parse(content_type, &self.body.take())
     }
 }
 
-/// Answers `request`, or says why not.
-pub(crate) async fn answer<S, C, E, R>(gateway: &Gateway<'_, S, C, E, R>, request: &Request<Bytes>) -> Answered
+/// Answers the request with this head and body, or says why not.
+pub(crate) async fn answer<S, C, E, R>(gateway: &Gateway<'_, S, C, E, R>, head: &Parts, body: Bytes) -> Answered
 where
     S: ObjectStore,
     C: Catalog,
     E: Executors,
     R: Runtime,
 {
-    let route = match route(request.method(), request.uri().path()) {
+    let route = match route(&head.method, head.uri.path()) {
         Ok(route) => route,
         Err(NoRoute::Path) => return Err(ApiError::no_such_route()),
         Err(NoRoute::Method(allowed)) => return Err(ApiError::method_not_allowed(&allowed)),
     };
-    body::check_size(request.body().len(), request.uri().path())?;
-    let call = Call { request };
+    wire::body::check_size(body.len(), head.uri.path())?;
+    let call = Call { head, body: Cell::new(body) };
     match route {
         Route::VersionOne => Err(ApiError::v1_is_gone()),
         Route::Heartbeat => Ok(system::heartbeat(gateway)),

@@ -65,15 +65,14 @@ enum Request {
 
 impl Request {
     fn of(verb: Verb, call: &Call<'_>) -> Result<Request, ApiError> {
-        let (kind, body) = (call.content_type(), call.body());
         let refusal = |message| Request::Unbuilt { message, filters: Vec::new() };
         Ok(match verb {
-            Verb::Add => Request::Write(records::add(kind, body)?, StatusCode::CREATED),
-            Verb::Upsert => Request::Write(records::upsert(kind, body)?, StatusCode::OK),
-            Verb::Update => Request::Write(records::update(kind, body)?, StatusCode::OK),
-            Verb::Delete => Request::Delete(records::delete(kind, body)?),
-            Verb::Get => Request::Get(records::get(kind, body)?),
-            Verb::Query => Request::Query(records::query(kind, body)?),
+            Verb::Add => Request::Write(call.parse(records::add)?, StatusCode::CREATED),
+            Verb::Upsert => Request::Write(call.parse(records::upsert)?, StatusCode::OK),
+            Verb::Update => Request::Write(call.parse(records::update)?, StatusCode::OK),
+            Verb::Delete => Request::Delete(call.parse(records::delete)?),
+            Verb::Get => Request::Get(call.parse(records::get)?),
+            Verb::Query => Request::Query(call.parse(records::query)?),
             Verb::Count => {
                 // Every level promises at most what a linearizable count gives.
                 body::read_level(call.query())?;
@@ -81,10 +80,10 @@ impl Request {
             }
             Verb::Search => Request::Unbuilt {
                 message: "Error executing plan: Not implemented: Search operation is not implemented for local executor",
-                filters: unbuilt::search(kind, body)?,
+                filters: call.parse(unbuilt::search)?,
             },
             Verb::Fork => {
-                unbuilt::fork(kind, body)?;
+                call.parse(unbuilt::fork)?;
                 refusal("Collection forking is unsupported for local chroma")
             }
             Verb::ForkCount => refusal("Count forks is unsupported for local chroma"),

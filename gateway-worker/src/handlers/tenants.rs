@@ -14,7 +14,7 @@ fn ok(body: Bytes) -> Answered {
 }
 
 pub(super) async fn create_tenant<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, E, R>, call: &Call<'_>) -> Answered {
-    let name = tenants::create_tenant(call.content_type(), call.body())?;
+    let name = call.parse(tenants::create_tenant)?;
     match gateway.catalog.create_tenant(&name).await {
         Err(CatalogError::AlreadyExists) => Err(ApiError::tenant_exists(&name)),
         result => ok(result.map(|()| responses::empty())?),
@@ -29,7 +29,7 @@ pub(super) async fn get_tenant<S, C: Catalog, E, R>(gateway: &Gateway<'_, S, C, 
 }
 
 pub(super) fn update_tenant(call: &Call<'_>) -> Answered {
-    tenants::update_tenant(call.content_type(), call.body())?;
+    call.parse(tenants::update_tenant)?;
     ok(responses::empty())
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn create_database<S, C: Catalog, E, R: Runtime>(
     call: &Call<'_>,
     tenant: &str,
 ) -> Answered {
-    let name = tenants::create_database(call.content_type(), call.body())?;
+    let name = call.parse(tenants::create_database)?;
     let id = uuid::Builder::from_random_bytes(gateway.runtime.random().to_be_bytes()).into_uuid();
     match gateway.catalog.create_database(tenant, &name, id.as_u128()).await {
         Err(CatalogError::AlreadyExists) => Err(ApiError::database_exists(&name)),

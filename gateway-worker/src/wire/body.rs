@@ -2,6 +2,7 @@
 
 use super::ApiError;
 use catalog::Page;
+use model::bounded::{self, NoRoom};
 use model::limits;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -19,12 +20,29 @@ pub fn check_size(bytes: usize, path: &str) -> Result<(), ApiError> {
 /// Reads a JSON body.
 ///
 /// Errors: 415 for a content type that is not JSON (none at all is taken for JSON), 400 for what is not JSON (nesting
-/// beyond the parser's 128 included), 422 for JSON of another shape than `T`. Messages name the place in the body.
+/// beyond the parser's 128 included), 422 for JSON of another shape than `T`, 413 for what takes more memory than there
+/// is. Messages name the place in the body.
 pub fn parse<T: DeserializeOwned>(content_type: Option<&str>, body: &[u8]) -> Result<T, ApiError> {
     if !content_type.is_none_or(is_json) {
         return Err(ApiError::unsupported_media());
     }
-    serde_json::from_slice(body).map_err(|error| refusal::<T>(body, error))
+    serde_json::from_slice(body).map_err(|error| match error.to_string().contains(NoRoom::TEXT) {
+        true => ApiError::out_of_memory(),
+        false => refusal::<T>(body, error),
+    })
+}
+
+/// As [`parse`], for a body with members of any shape: filters, configurations. JSON's own types do not ask before they
+/// grow, so there must be memory for the worst case first (else 413).
+pub fn parse_values<T: DeserializeOwned>(content_type: Option<&str>, body: &[u8]) -> Result<T, ApiError> {
+    /// A map of one entry, and the clause that is made of it.
+    const OBJECT_BYTES: usize = 512;
+    /// A value in a list that has just grown, and the operand that is made of it.
+    const VALUE_BYTES: usize = 96;
+    let count = |byte: u8| body.iter().filter(|b| **b == byte).count();
+    let bytes = count(b'{').saturating_mul(OBJECT_BYTES).saturating_add(count(b',').saturating_mul(VALUE_BYTES));
+    bounded::check_room_for(bytes).map_err(|_| ApiError::out_of_memory())?;
+    parse(content_type, body)
 }
 
 fn is_json(content_type: &str) -> bool {

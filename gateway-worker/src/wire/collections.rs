@@ -35,7 +35,7 @@ pub fn create(
     tenant: &str,
     database: &str,
 ) -> Result<NewCollection, ApiError> {
-    let request: CreateBody = body::parse(content_type, body)?;
+    let request: CreateBody = body::parse_values(content_type, body)?;
     let checks = [
         ("metadata", request.metadata.as_ref().map_or(Ok(()), |metadata| check_metadata(metadata.keys()))),
         ("schema", request.schema.as_ref().map_or(Ok(()), SchemaRequest::check)),
@@ -67,7 +67,7 @@ pub struct Update {
 
 /// Reads an update request. Errors: as [`body::parse`]; 400 for name, metadata or configuration.
 pub fn update(content_type: Option<&str>, body: &[u8]) -> Result<Update, ApiError> {
-    let request: Update = body::parse(content_type, body)?;
+    let request: Update = body::parse_values(content_type, body)?;
     let checks = [
         ("new_name", request.new_name.as_deref().map_or(Ok(()), names::check_name)),
         ("new_metadata", request.new_metadata.as_ref().map_or(Ok(()), |metadata| check_metadata(metadata.keys()))),

@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use model::bounded::{self, List, NoRoom};
 use model::limits;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use std::fmt;
@@ -68,6 +69,7 @@ impl<'de> Visitor<'de> for AllVisitor {
         while let Some(element) =
             seq.next_element_seed(ElementSeed { capacity: all.dimension.unwrap_or(0) as usize })?
         {
+            bounded::check_room().map_err(de::Error::custom)?;
             all.push(element).map_err(de::Error::custom)?;
         }
         Ok(all)
@@ -78,14 +80,15 @@ impl Embeddings {
     /// Takes one more vector; `Err` if it makes the request one of another shape (422).
     fn push(&mut self, element: Option<Element>) -> Result<(), &'static str> {
         let Some(Element { kind, vector }) = element else {
-            self.vectors.push(None);
-            return Ok(());
+            return bounded::push(&mut self.vectors, None).map_err(|_| NoRoom::TEXT);
         };
         if *self.kind.get_or_insert(kind) != kind {
             return Err("embeddings are arrays of numbers or base64 strings, not both");
         }
         match vector.and_then(|vector| self.checked(vector)) {
-            Ok(vector) if self.fault.is_none() => self.vectors.push(Some(vector)),
+            Ok(vector) if self.fault.is_none() => {
+                return bounded::push(&mut self.vectors, Some(vector)).map_err(|_| NoRoom::TEXT);
+            }
             Ok(_) => {}
             Err(fault) => self.fault = Some(self.fault.take().map_or(fault.clone(), |first| first.min(fault))),
         }
@@ -152,7 +155,10 @@ impl<'de> Visitor<'de> for ElementSeed {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Element>, A::Error> {
         let mut vector = Vec::with_capacity(self.capacity);
         while let Some(x) = seq.next_element::<f64>()? {
-            vector.push(narrowed(x));
+            // One too many is kept to tell that there are too many.
+            if vector.len() <= limits::DIMENSION_MAX {
+                vector.push(narrowed(x));
+            }
         }
         Ok(Some(Element { kind: Kind::Array, vector: Ok(vector) }))
     }
@@ -166,16 +172,15 @@ fn narrowed(x: f64) -> f32 {
 
 /// Vectors of a query: arrays only, for `deserialize_with`.
 pub(super) fn arrays<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f32>>, D::Error> {
-    let arrays = Vec::<Array>::deserialize(deserializer)?;
-    Ok(arrays.into_iter().map(|array| array.0).collect())
+    let arrays: Vec<List<Narrowed>> = bounded::vec(deserializer)?;
+    Ok(arrays.into_iter().map(|array| array.0.into_iter().map(|Narrowed(x)| x).collect()).collect())
 }
 
-struct Array(Vec<f32>);
+struct Narrowed(f32);
 
-impl<'de> Deserialize<'de> for Array {
+impl<'de> Deserialize<'de> for Narrowed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let numbers = Vec::<f64>::deserialize(deserializer)?;
-        Ok(Array(numbers.into_iter().map(narrowed).collect()))
+        f64::deserialize(deserializer).map(|x| Narrowed(narrowed(x)))
     }
 }
 
@@ -185,18 +190,19 @@ const CHUNK_BYTES: usize = CHUNK_CHARS / 4 * 3;
 
 /// The vector that `text` encodes, or what is wrong with it.
 fn decode(text: &str) -> Result<Vec<f32>, String> {
-    let mut vector = Vec::with_capacity(text.len() / 16 * 3 + 3);
+    let mut vector = Vec::new();
+    vector.try_reserve_exact(text.len() / 16 * 3 + 3).map_err(|_| NoRoom::TEXT)?;
     let mut buffer = [0; CHUNK_BYTES];
     let chunks = text.as_bytes().chunks(CHUNK_CHARS);
     let last = chunks.len().saturating_sub(1);
     for (index, chunk) in chunks.enumerate() {
         let bytes = match STANDARD.decode_slice(chunk, &mut buffer) {
             Ok(length) if index == last || length == CHUNK_BYTES => &buffer[..length],
-            _ => return Err(encoding_error(text)),
+            _ => return Err(encoding_error(text, vector)),
         };
         let (words, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
-            return Err(encoding_error(text));
+            return Err(encoding_error(text, vector));
         }
         vector.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
     }
@@ -206,8 +212,9 @@ fn decode(text: &str) -> Result<Vec<f32>, String> {
     }
 }
 
-/// Decodes once more, whole: the message names places in the whole text.
-fn encoding_error(text: &str) -> String {
+/// Decodes once more, whole, where `decoded` was: the message names places in the whole text.
+fn encoding_error(text: &str, decoded: Vec<f32>) -> String {
+    drop(decoded);
     match STANDARD.decode(text) {
         Ok(bytes) => format!(
             "Invalid byte length: {} bytes cannot be converted to f32 values (must be divisible by 4)",

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use catalog::CatalogError;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
+use model::bounded::NoRoom;
 use query::PlanError;
 use std::fmt;
 
@@ -98,6 +99,11 @@ impl ApiError {
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "ChromaError", message)
             }
         }
+    }
+
+    /// 413: a body that is small enough to be sent and too large to be worked on.
+    pub fn out_of_memory() -> Self {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "ChromaError", NoRoom::TEXT)
     }
 
     /// 415: a content type that is not JSON.

@@ -3,6 +3,7 @@
 use super::embeddings::{self, Embeddings, Fault};
 use super::schema::{self, HIDDEN_PREFIX};
 use super::{ApiError, body, names, where_clause};
+use model::bounded::{self, Map};
 use model::{CollectionRow, Filter, MetadataPatch, MetadataValue, Operation, OperationKind, RecordId, limits};
 use query::{Include, Read};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -21,10 +22,13 @@ const N_RESULTS_DEFAULT: u32 = 10;
 
 #[derive(Deserialize)]
 struct AddBody {
+    #[serde(deserialize_with = "bounded::vec")]
     ids: Vec<String>,
     #[serde(deserialize_with = "embeddings::required")]
     embeddings: Embeddings,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     documents: Option<Vec<Option<String>>>,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     uris: Option<Vec<Option<String>>>,
     #[serde(default, deserialize_with = "without_removals")]
     metadatas: Option<Vec<Option<MetadataPatch>>>,
@@ -32,26 +36,40 @@ struct AddBody {
 
 #[derive(Deserialize)]
 struct UpsertBody {
+    #[serde(deserialize_with = "bounded::vec")]
     ids: Vec<String>,
     #[serde(deserialize_with = "embeddings::required")]
     embeddings: Embeddings,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     documents: Option<Vec<Option<String>>>,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     uris: Option<Vec<Option<String>>>,
+    #[serde(default, deserialize_with = "patches")]
     metadatas: Option<Vec<Option<MetadataPatch>>>,
 }
 
 #[derive(Deserialize)]
 struct UpdateBody {
+    #[serde(deserialize_with = "bounded::vec")]
     ids: Vec<String>,
     embeddings: Option<Embeddings>,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     documents: Option<Vec<Option<String>>>,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     uris: Option<Vec<Option<String>>>,
+    #[serde(default, deserialize_with = "patches")]
     metadatas: Option<Vec<Option<MetadataPatch>>>,
+}
+
+/// The metadata of all records.
+fn patches<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Option<MetadataPatch>>>, D::Error> {
+    let metadatas: Option<Vec<Option<Map<_>>>> = bounded::optional_vec(d)?;
+    Ok(metadatas.map(|list| list.into_iter().map(|patch| patch.map(|Map(patch)| patch)).collect()))
 }
 
 /// What a new record's metadata must be: a null removes a key, and there is nothing to remove yet.
 fn without_removals<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Option<MetadataPatch>>>, D::Error> {
-    let metadatas = Option::<Vec<Option<MetadataPatch>>>::deserialize(d)?;
+    let metadatas = patches(d)?;
     let patches = metadatas.iter().flatten().enumerate().filter_map(|(index, patch)| Some((index, patch.as_ref()?)));
     for (index, patch) in patches {
         if let Some((key, _)) = patch.iter().find(|(_, value)| value.is_none()) {
@@ -136,7 +154,7 @@ impl Batch {
     /// The operations, one per record, in the order sent; none is a write of nothing.
     ///
     /// Errors: 400 for columns of different lengths, an empty id, more than [`limits::FRAGMENT_OPERATIONS_MAX`] records;
-    /// 501 for sparse vectors.
+    /// 501 for sparse vectors; 413 if there is no memory for the operations and the fragment that is made of them.
     pub fn into_operations(self) -> Result<Vec<Operation>, ApiError> {
         let count = self.ids.len();
         self.check_lengths()?;
@@ -145,6 +163,7 @@ impl Batch {
         }
         check_count(count)?;
         self.check_no_sparse()?;
+        bounded::check_room_for(self.fragment_bytes()).map_err(|_| ApiError::out_of_memory())?;
         let mut embeddings = column(self.embeddings, count);
         let mut documents = column(self.documents, count);
         let mut uris = column(self.uris, count);
@@ -176,6 +195,20 @@ impl Batch {
         Err(ApiError::invalid_argument("Inconsistent number of IDs, embeddings, documents, URIs and metadatas"))
     }
 
+    /// Bytes of the operations' own and of their fragment, at most.
+    fn fragment_bytes(&self) -> usize {
+        /// An operation's columns besides what it says itself: its kind, five offsets, four bits.
+        const ROW_BYTES: usize = 32;
+        let text = |column: &Option<Vec<Option<String>>>| column.iter().flatten().flatten().map(String::len).sum();
+        let vector = self.dimension.map_or(0, |dimension| dimension as usize * size_of::<f32>());
+        let rows = self.ids.len() * (size_of::<Operation>() + ROW_BYTES + vector);
+        let ids: usize = self.ids.iter().map(String::len).sum();
+        let (documents, uris): (usize, usize) = (text(&self.documents), text(&self.uris));
+        // As text beside the fragment and in it.
+        let metadata: usize = self.metadatas.iter().flatten().flatten().map(|patch| 2 * metadata_bytes(patch)).sum();
+        rows + ids + documents + uris + metadata
+    }
+
     fn check_no_sparse(&self) -> Result<(), ApiError> {
         let mut values = self.metadatas.iter().flatten().flatten().flatten();
         match values.find(|(_, value)| matches!(value, Some(MetadataValue::Sparse(_)))) {
@@ -186,6 +219,22 @@ impl Batch {
             }
         }
     }
+}
+
+/// Bytes of the JSON of `patch`, about.
+fn metadata_bytes(patch: &MetadataPatch) -> usize {
+    /// Of the longest number with its comma, or of quotes, colon and comma.
+    const VALUE_BYTES: usize = 25;
+    let text = |text: &String| text.len() + VALUE_BYTES;
+    let value = |value: &MetadataValue| match value {
+        MetadataValue::Str(value) => text(value),
+        MetadataValue::Strs(values) => values.iter().map(text).sum(),
+        MetadataValue::Bools(values) => values.len() * VALUE_BYTES,
+        MetadataValue::Ints(values) => values.len() * VALUE_BYTES,
+        MetadataValue::Floats(values) => values.len() * VALUE_BYTES,
+        _ => VALUE_BYTES,
+    };
+    patch.iter().map(|(key, change)| text(key) + change.as_ref().map_or(VALUE_BYTES, value)).sum()
 }
 
 /// The elements of a column, or as many times nothing.
@@ -259,6 +308,7 @@ pub fn check_count(records: usize) -> Result<(), ApiError> {
 
 #[derive(Deserialize)]
 struct DeleteBody {
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     ids: Option<Vec<String>>,
     r#where: Option<Value>,
     where_document: Option<Value>,
@@ -283,7 +333,7 @@ pub enum Delete {
 
 /// Reads a delete. Errors: as [`body::parse`]; 400 for filters, `ids: []` alone, a limit without a filter.
 pub fn delete(content_type: Option<&str>, body: &[u8]) -> Result<Delete, ApiError> {
-    let request: DeleteBody = body::parse(content_type, body)?;
+    let request: DeleteBody = body::parse_values(content_type, body)?;
     let filter = where_clause::parse(request.r#where.as_ref(), request.where_document.as_ref())?;
     let limit = request.limit.map(u64::from);
     match (request.ids, filter) {
@@ -367,6 +417,7 @@ pub struct ReadRequest {
 
 #[derive(Deserialize)]
 struct GetBody {
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     ids: Option<Vec<String>>,
     r#where: Option<Value>,
     where_document: Option<Value>,
@@ -378,7 +429,7 @@ struct GetBody {
 
 /// Reads a get. Errors: as [`body::parse`]; 400 for filters.
 pub fn get(content_type: Option<&str>, body: &[u8]) -> Result<ReadRequest, ApiError> {
-    let request: GetBody = body::parse(content_type, body)?;
+    let request: GetBody = body::parse_values(content_type, body)?;
     let read = Read::Get {
         ids: request.ids,
         filter: where_clause::parse(request.r#where.as_ref(), request.where_document.as_ref())?,
@@ -394,6 +445,7 @@ struct QueryBody {
     #[serde(deserialize_with = "embeddings::arrays")]
     query_embeddings: Vec<Vec<f32>>,
     n_results: Option<u32>,
+    #[serde(default, deserialize_with = "bounded::optional_vec")]
     ids: Option<Vec<String>>,
     r#where: Option<Value>,
     where_document: Option<Value>,
@@ -403,7 +455,7 @@ struct QueryBody {
 
 /// Reads a query. Errors: as [`body::parse`]; 400 for filters, vectors of different lengths or that are not finite.
 pub fn query(content_type: Option<&str>, body: &[u8]) -> Result<ReadRequest, ApiError> {
-    let request: QueryBody = body::parse(content_type, body)?;
+    let request: QueryBody = body::parse_values(content_type, body)?;
     let filter = where_clause::parse(request.r#where.as_ref(), request.where_document.as_ref())?;
     let dimension = common_dimension(&request.query_embeddings)?;
     let read = Read::Query {

@@ -36,7 +36,7 @@ struct Select {
 /// The filters of a search, whose ranks and groups are not looked at. Errors: as [`body::parse`]; 422 (not 400) for
 /// filters.
 pub fn search(content_type: Option<&str>, body: &[u8]) -> Result<Vec<Filter>, ApiError> {
-    let request: SearchBody = body::parse(content_type, body)?;
+    let request: SearchBody = body::parse_values(content_type, body)?;
     let filters = request.searches.iter().filter_map(|payload| payload.filter.as_ref());
     // Here an empty object is no filter.
     let filters = filters.filter(|filter| filter.as_object().is_none_or(|members| !members.is_empty()));
@@ -54,7 +54,7 @@ pub fn fork(content_type: Option<&str>, body: &[u8]) -> Result<(), ApiError> {
         #[serde(rename = "new_name")]
         _new_name: String,
     }
-    body::parse(content_type, body).map(|ForkBody { .. }| ())
+    body::parse_values(content_type, body).map(|ForkBody { .. }| ())
 }
 
 #[cfg(test)]

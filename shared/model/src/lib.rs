@@ -8,7 +8,7 @@
 //! - [`filter`]: [`Filter`], what `where` and `where_document` say
 //! - [`collection`]: [`CollectionRow`], the catalog's one row per collection
 //! - [`keys`]: where an object lies in the bucket
-//! - [`limits`]: every bound: value, unit, reason
+//! - [`limits`]: every bound: value, unit, reason; [`bounded`]: lists and maps that stop growing when memory ends
 //!
 //! ```
 //! use model::{CollectionId, Lsn, keys};
@@ -16,6 +16,7 @@
 //! assert_eq!(keys::fragment(id, Lsn(255)), "00000000-0000-0000-0000-000000000007/log/00000000000000ff");
 //! ```
 
+pub mod bounded;
 pub mod collection;
 pub mod filter;
 pub mod id;

@@ -23,6 +23,20 @@ pub const ANSWER_ROW_AGE_MAX_MS: u64 = GC_DELAY_MS / 2;
 
 /// Largest request body, in bytes (Chroma's default).
 pub const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Linear memory of a Worker, in bytes, as its linker is told: the platform gives an isolate 128 MB, JavaScript's part
+/// included.
+pub const WORKER_MEMORY_BYTES: usize = 96 << 20;
+/// Memory of a gateway isolate for the requests whose bodies are large, in bytes: twice the largest body and what comes with
+/// it. The rest of [`WORKER_MEMORY_BYTES`] is for small requests, answers, rows of collections and the program.
+pub const LARGE_BODIES_BYTES: usize = 84 << 20;
+/// The same for all requests whose bodies are small: they never wait for large ones.
+pub const SMALL_BODIES_BYTES: usize = 6 << 20;
+/// Largest small body, in bytes.
+pub const SMALL_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Longest wait of a request for its turn, in ms.
+pub const INTAKE_TIMEOUT_MS: u64 = 20_000;
+/// Longest time in which a body may arrive, in ms: the largest at 0.7 MB/s.
+pub const BODY_TIMEOUT_MS: u64 = 60_000;
 /// Deepest nesting of a filter. A plan nests two JSON levels for each of the filter's, and the parser stops at 128.
 pub const FILTER_DEPTH_MAX: usize = 48;
 /// Regular expressions in one filter: each may take [`REGEX_BYTES_MAX`].

@@ -1,5 +1,6 @@
 //! Metadata: small typed values under string keys, exactly as JSON spelled them.
 
+use crate::bounded;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,11 +43,13 @@ pub enum MetadataValue {
 #[serde(tag = "#type", rename = "sparse_vector")]
 pub struct SparseVector {
     /// Dimensions, strictly ascending.
+    #[serde(deserialize_with = "bounded::vec")]
     pub indices: Vec<u32>,
     /// As many weights.
+    #[serde(deserialize_with = "bounded::vec")]
     pub values: Vec<f32>,
     /// As many names, if given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "bounded::optional_vec", skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Vec<String>>,
 }
 
@@ -129,12 +132,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<MetadataValue, A::Error> {
-        let mut elements = Vec::new();
+        let mut array = Some(MetadataValue::Strs(Vec::new()));
         while let Some(element) = seq.next_element::<MetadataValue>()? {
-            elements.push(element);
+            // After an element that does not fit the others are still read: what is not JSON is told first.
+            array = array.map(|array| appended(array, element)).transpose().map_err(de::Error::custom)?.flatten();
         }
-        homogeneous(elements)
-            .ok_or_else(|| de::Error::custom("arrays hold values of one type: bools, numbers or strings"))
+        array.ok_or_else(|| de::Error::custom("arrays hold values of one type: bools, numbers or strings"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MetadataValue, A::Error> {
@@ -142,33 +145,33 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// The typed array of `elements`; `None` if their types differ or they are arrays themselves.
-fn homogeneous(elements: Vec<MetadataValue>) -> Option<MetadataValue> {
-    /// All elements through `pick`, or nothing.
-    fn all<T>(elements: &[MetadataValue], pick: impl Fn(&MetadataValue) -> Option<T>) -> Option<Vec<T>> {
-        elements.iter().map(pick).collect()
-    }
-    use MetadataValue::{Bool, Float, Int, Str};
-    match elements.first() {
-        None => Some(MetadataValue::Strs(Vec::new())),
-        Some(Bool(_)) => all(&elements, |e| if let Bool(v) = e { Some(*v) } else { None }).map(MetadataValue::Bools),
-        Some(Str(_)) => {
-            all(&elements, |e| if let Str(v) = e { Some(v.clone()) } else { None }).map(MetadataValue::Strs)
-        }
-        Some(Int(_) | Float(_)) => match all(&elements, |e| if let Int(v) = e { Some(*v) } else { None }) {
-            Some(ints) => Some(MetadataValue::Ints(ints)),
-            None => all(&elements, as_float).map(MetadataValue::Floats),
-        },
-        Some(_) => None,
-    }
-}
-
+/// The typed array `array` with one more element; `None` if their types differ or the element is an array itself.
 #[expect(clippy::cast_precision_loss, reason = "a mixed array is a float array, as in Chroma")]
-fn as_float(value: &MetadataValue) -> Option<f64> {
-    match value {
-        MetadataValue::Int(v) => Some(*v as f64),
-        MetadataValue::Float(v) => Some(*v),
-        _ => None,
+fn appended(array: MetadataValue, element: MetadataValue) -> Result<Option<MetadataValue>, bounded::NoRoom> {
+    use MetadataValue::{Bool, Bools, Float, Floats, Int, Ints, Str, Strs};
+    /// `list` with `element`, as the variant `array`.
+    fn with<T>(
+        array: impl Fn(Vec<T>) -> MetadataValue,
+        mut list: Vec<T>,
+        element: T,
+    ) -> Result<Option<MetadataValue>, bounded::NoRoom> {
+        bounded::push(&mut list, element)?;
+        Ok(Some(array(list)))
+    }
+    match (array, element) {
+        (Strs(list), Bool(first)) if list.is_empty() => with(Bools, Vec::new(), first),
+        (Strs(list), Int(first)) if list.is_empty() => with(Ints, Vec::new(), first),
+        (Strs(list), Float(first)) if list.is_empty() => with(Floats, Vec::new(), first),
+        (Strs(list), Str(element)) => with(Strs, list, element),
+        (Bools(list), Bool(element)) => with(Bools, list, element),
+        (Ints(list), Int(element)) => with(Ints, list, element),
+        (Ints(list), Float(element)) => {
+            bounded::check_room_for(list.len() * size_of::<f64>())?;
+            with(Floats, list.into_iter().map(|int| int as f64).collect(), element)
+        }
+        (Floats(list), Int(element)) => with(Floats, list, element as f64),
+        (Floats(list), Float(element)) => with(Floats, list, element),
+        _ => Ok(None),
     }
 }
 

@@ -29,7 +29,9 @@ pub use native::NativeRuntime;
 #[cfg(target_arch = "wasm32")]
 pub use worker::WorkerRuntime;
 #[cfg(target_arch = "wasm32")]
-pub use worker_http::{RequestError, http_response, request_body, request_head, worker_response};
+pub use worker_http::{
+    RequestError, announced_length, discard_body, http_response, request_body, request_head, worker_response,
+};
 
 /// The present, randomness and sleep.
 pub trait Runtime: Clone {

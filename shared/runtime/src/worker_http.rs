@@ -1,12 +1,16 @@
 //! A Worker's requests and responses <-> those of the crate `http`, bodies in memory.
 
-use ::worker::{Headers, Request, Response, ResponseBody};
-use bytes::{Bytes, BytesMut};
+use ::worker::{ByteStream, Headers, Request, Response, ResponseBody};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::CONTENT_LENGTH;
 
 /// So many times the largest allowed body is read before a connection is given up.
 const DISCARD_FACTOR: usize = 4;
+/// Bodies up to this length, in bytes, are taken in one piece. That is faster, but JavaScript then holds a copy.
+const WHOLE_BYTES_MAX: usize = 1 << 20;
+/// A larger body leaves room behind it, a fraction of its length: what is made of it may then take its place in one piece.
+const SLACK_DIVISOR: usize = 8;
 
 /// Why a request could not be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,9 @@ pub enum RequestError {
     /// The body has more bytes than allowed; the rest was not read.
     #[error("the request body is too large")]
     TooLarge,
+    /// There is no memory for the body at present.
+    #[error("no memory for the request body")]
+    NoRoom,
     /// The client went away or broke its own framing.
     #[error("the request is broken: {0}")]
     Broken(String),
@@ -30,41 +37,72 @@ pub fn request_head(request: &Request) -> Result<http::Request<()>, RequestError
     head.body(()).map_err(|error| broken(&error))
 }
 
-/// The body of `request`, if it has at most `bytes_max` bytes.
+/// Length of the body of `request` in bytes, as announced; 0 if it has none, `None` if only its end will tell.
+pub fn announced_length(request: &Request, head: &http::Request<()>) -> Option<usize> {
+    let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if request.inner().body().is_none() { Some(0) } else { announced }
+}
+
+/// The body of `request`, if it has at most `bytes_max` bytes. Cost: its length in memory, for large ones an eighth more;
+/// `bytes_max` if the length was not announced.
 pub async fn request_body(
     request: &mut Request,
     head: &http::Request<()>,
     bytes_max: usize,
 ) -> Result<Bytes, RequestError> {
-    let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    match announced {
-        Some(length) if length <= bytes_max => {
-            request.bytes().await.map(Bytes::from).map_err(|error| RequestError::Broken(error.to_string()))
+    match announced_length(request, head) {
+        Some(0) => Ok(Bytes::new()),
+        Some(length) if length <= WHOLE_BYTES_MAX.min(bytes_max) => {
+            request.bytes().await.map(Bytes::from).map_err(broken)
         }
-        None if request.inner().body().is_none() => Ok(Bytes::new()),
-        _ => streamed_body(request, bytes_max).await,
+        length => {
+            let mut stream = request.stream().map_err(broken)?;
+            let body = streamed_body(&mut stream, length.unwrap_or(bytes_max), bytes_max).await;
+            if matches!(body, Err(RequestError::TooLarge | RequestError::NoRoom)) {
+                discarded(&mut stream, bytes_max).await;
+            }
+            body
+        }
     }
 }
 
-/// A body of unannounced length, never more of it in memory than allowed. What is too large is read on for a while and
-/// thrown away: many clients do not listen before they have sent everything, and would miss the answer.
-async fn streamed_body(request: &mut Request, bytes_max: usize) -> Result<Bytes, RequestError> {
-    let broken = |error: ::worker::Error| RequestError::Broken(error.to_string());
-    let mut stream = request.stream().map_err(broken)?;
-    let mut bytes = BytesMut::new();
-    let mut total = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(broken)?;
-        total += chunk.len();
-        if total <= bytes_max {
-            bytes.extend_from_slice(&chunk);
-        } else if total <= bytes_max * DISCARD_FACTOR {
-            bytes.clear();
-        } else {
-            break;
+/// Reads the body of a refused request and throws it away, up to a few times `bytes_max`: many clients do not listen before
+/// they have sent everything, and would miss the answer.
+pub async fn discard_body(request: &mut Request, bytes_max: usize) {
+    if let Ok(mut stream) = request.stream() {
+        discarded(&mut stream, bytes_max).await;
+    }
+}
+
+async fn discarded(stream: &mut ByteStream, bytes_max: usize) {
+    let mut left = bytes_max * DISCARD_FACTOR;
+    while let Some(Ok(chunk)) = stream.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
         }
     }
-    if total <= bytes_max { Ok(bytes.freeze()) } else { Err(RequestError::TooLarge) }
+}
+
+/// A body of at most `length` bytes, piece by piece.
+async fn streamed_body(stream: &mut ByteStream, length: usize, bytes_max: usize) -> Result<Bytes, RequestError> {
+    if length > bytes_max {
+        return Err(RequestError::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length + length / SLACK_DIVISOR).map_err(|_| RequestError::NoRoom)?;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(broken)?;
+        if bytes.len() + chunk.len() > length {
+            return Err(RequestError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}
+
+fn broken(error: ::worker::Error) -> RequestError {
+    RequestError::Broken(error.to_string())
 }
 
 /// `response` as a Worker answers it.

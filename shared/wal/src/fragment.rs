@@ -3,8 +3,8 @@
 //! A body is an Arrow IPC *stream* (any Arrow implementation opens it and ignores what follows) and a 16-byte trailer
 //! that guards it: the magic `OPALFRG1` and the XXH3-64 of all bytes before the trailer. `docs/formats.md` has each byte.
 
-use arrow2::array::{Array, FixedSizeListArray, MutableUtf8Array, PrimitiveArray, TryPush, Utf8Array};
-use arrow2::bitmap::Bitmap;
+use crate::batch;
+use arrow2::array::{Array, FixedSizeListArray, PrimitiveArray, Utf8Array};
 use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field, Metadata as SchemaMetadata, Schema};
 use arrow2::io::ipc::{read, write};
@@ -18,6 +18,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 const VERSION: &str = "1";
 const MAGIC: &[u8; 8] = b"OPALFRG1";
 const TRAILER_BYTES: usize = 16;
+/// The message of length 0 that ends an Arrow IPC stream.
+const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
 /// So many bytes from the start of any fragment hold its header: the schema has six fields and nine short entries.
 pub const HEADER_BYTES_MAX: u64 = 8 * 1024;
@@ -143,7 +145,7 @@ fn hash_vector(hasher: &mut Xxh3, vector: &[f32]) {
     }
 }
 
-const fn kind_name(kind: OperationKind) -> &'static str {
+pub(crate) const fn kind_name(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::Add => "add",
         OperationKind::Update => "update",
@@ -164,12 +166,11 @@ pub fn encode(header: &FragmentHeader, operations: &[Operation]) -> Bytes {
     let dimension = operations.iter().find_map(|operation| operation.embedding.as_ref().map(Vec::len));
     let schema = Schema { fields: fields(dimension), metadata: header_entries(header) };
     let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
-    let wrote = writer
-        .start(&schema, None)
-        .and_then(|()| writer.write(&columns(operations, dimension), None))
-        .and_then(|()| writer.finish());
-    wrote.expect("writing Arrow IPC to memory cannot fail");
+    writer.start(&schema, None).expect("writing Arrow IPC to memory cannot fail");
     let mut body = writer.into_inner();
+    let views: Vec<_> = operations.iter().map(Operation::view).collect();
+    batch::append(&mut body, &views, dimension);
+    body.extend_from_slice(&END_OF_STREAM);
     let checksum = xxh3_64(&body);
     body.extend_from_slice(MAGIC);
     body.extend_from_slice(&checksum.to_le_bytes());
@@ -188,38 +189,6 @@ fn fields(dimension: Option<usize>) -> Vec<Field> {
 
 fn vector_type(dimension: usize) -> DataType {
     DataType::FixedSizeList(Box::new(Field::new("item", DataType::Float32, false)), dimension)
-}
-
-fn columns(operations: &[Operation], dimension: Option<usize>) -> Chunk<Box<dyn Array>> {
-    let text = |pick: &dyn Fn(&Operation) -> Option<&str>| {
-        let mut column = MutableUtf8Array::<i32>::with_capacity(operations.len());
-        for operation in operations {
-            column.try_push(pick(operation)).expect("a fragment is smaller than 2 GiB");
-        }
-        Box::new(Into::<Utf8Array<i32>>::into(column)) as Box<dyn Array>
-    };
-    let metadata = operations.iter().map(|operation| operation.view().metadata);
-    let metadata: Utf8Array<i32> = metadata.collect::<MutableUtf8Array<i32>>().into();
-    let mut columns = vec![text(&|o| Some(kind_name(o.kind))), text(&|o| Some(o.id.as_str()))];
-    if let Some(dimension) = dimension {
-        columns.push(vector_column(operations, dimension));
-    }
-    columns.extend([text(&|o| o.document.as_deref()), text(&|o| o.uri.as_deref()), Box::new(metadata)]);
-    Chunk::new(columns)
-}
-
-fn vector_column(operations: &[Operation], dimension: usize) -> Box<dyn Array> {
-    let mut values = Vec::with_capacity(operations.len() * dimension);
-    for operation in operations {
-        match &operation.embedding {
-            Some(vector) => values.extend_from_slice(vector),
-            None => values.resize(values.len() + dimension, 0.0),
-        }
-    }
-    assert_eq!(values.len(), operations.len() * dimension, "the vectors of a fragment have one length");
-    let present: Bitmap = operations.iter().map(|operation| operation.embedding.is_some()).collect();
-    let values = PrimitiveArray::from_vec(values).boxed();
-    FixedSizeListArray::new(vector_type(dimension), values, Some(present)).boxed()
 }
 
 fn header_entries(header: &FragmentHeader) -> SchemaMetadata {

@@ -27,6 +27,7 @@
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
+mod batch;
 pub mod claim;
 pub mod fragment;
 mod reader;
