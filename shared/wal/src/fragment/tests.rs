@@ -58,7 +58,8 @@ fn written_by_arrow2(operations: &[Operation]) -> Vec<u8> {
     let text = |column: Vec<Option<String>>| {
         let mut array = MutableUtf8Array::<i32>::new();
         column.into_iter().for_each(|text| array.try_push(text).unwrap());
-        Utf8Array::<i32>::from(array).boxed()
+        let array: Utf8Array<i32> = array.into();
+        array.boxed()
     };
     let column = |pick: fn(&Operation) -> Option<String>| text(operations.iter().map(pick).collect());
     let mut columns = vec![column(|o| Some(kind_name(o.kind).to_owned())), column(|o| Some(o.id.0.clone()))];
