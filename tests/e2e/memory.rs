@@ -110,11 +110,7 @@ fn expanding() -> Vec<(&'static str, &'static str, String)> {
         ("add", "an array of numbers", of(metadata, "1", "]}]}")),
         ("add", "an array of text", of(metadata, "\"\"", "]}]}")),
         ("add", "many maps", of(r#"{"ids":["a"],"embeddings":[[1,2]],"metadatas":["#, r#"{"":1}"#, "]}")),
-        (
-            "add",
-            "many keys",
-            format!(r#"{{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{{{}}}]}}"#, keys.join(",")),
-        ),
+        ("add", "many keys", format!(r#"{{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{{{}}}]}}"#, keys.join(","))),
         ("get", "a long list", of(r#"{"where":{"k":{"$in":["#, "1", "]}}}")),
         ("delete", "many clauses", of(r#"{"where":{"$or":["#, r#"{"k":1}"#, "]}}")),
         ("get", "many ids", of(r#"{"ids":["#, "\"a\"", "]}")),

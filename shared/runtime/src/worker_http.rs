@@ -9,7 +9,8 @@ use http::header::CONTENT_LENGTH;
 const DISCARD_FACTOR: usize = 4;
 /// Bodies up to this length, in bytes, are taken in one piece. That is faster, but JavaScript then holds a copy.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
-/// A larger body leaves room behind it, a fraction of its length: what is made of it may then take its place in one piece.
+/// A larger body leaves room behind it if it can, a fraction of its length: what is made of it may then take its place in
+/// one piece.
 const SLACK_DIVISOR: usize = 8;
 
 /// Why a request could not be taken in.
@@ -89,8 +90,10 @@ async fn streamed_body(stream: &mut ByteStream, length: usize, bytes_max: usize)
     if length > bytes_max {
         return Err(RequestError::TooLarge);
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length + length / SLACK_DIVISOR).map_err(|_| RequestError::NoRoom)?;
+    let mut bytes: Vec<u8> = Vec::new();
+    let reserved =
+        bytes.try_reserve_exact(length + length / SLACK_DIVISOR).or_else(|_| bytes.try_reserve_exact(length));
+    reserved.map_err(|_| RequestError::NoRoom)?;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(broken)?;
         if bytes.len() + chunk.len() > length {

@@ -70,7 +70,11 @@ fn written_by_arrow2(operations: &[Operation]) -> Vec<u8> {
         let values = PrimitiveArray::<f32>::from_vec(values).boxed();
         columns.push(FixedSizeListArray::new(vector_type(dimension), values, Some(present)).boxed());
     }
-    columns.extend([column(|o| o.document.clone()), column(|o| o.uri.clone()), column(|o| o.view().metadata.map(Cow::into_owned))]);
+    columns.extend([
+        column(|o| o.document.clone()),
+        column(|o| o.uri.clone()),
+        column(|o| o.view().metadata.map(Cow::into_owned)),
+    ]);
     let schema = Schema { fields: fields(dimension), metadata: SchemaMetadata::default() };
     let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
     writer.start(&schema, None).unwrap();
