@@ -116,6 +116,10 @@ fn expanding() -> Vec<(&'static str, &'static str, fn() -> String)> {
         ("delete", "many clauses", || filled(r#"{"where":{"$or":["#, r#"{"k":1}"#, "]}}")),
         ("query", "one endless vector", || filled(r#"{"query_embeddings":[["#, "1", "]]}")),
         ("query", "many vectors", || filled(r#"{"query_embeddings":["#, "[1]", "]}")),
+        ("add", "an escaped text", || {
+            let text = r"\n".repeat(BODY_BYTES_MAX / 2 - 40);
+            format!(r#"{{"ids":["a"],"embeddings":[[1,2]],"documents":["{text}"]}}"#)
+        }),
         ("add", "bad base64", || format!(r#"{{"ids":["a"],"embeddings":["{}"]}}"#, "A".repeat(BODY_BYTES_MAX - 40))),
     ]
 }

@@ -26,10 +26,39 @@ pub fn parse<T: DeserializeOwned>(content_type: Option<&str>, body: &[u8]) -> Re
     if !content_type.is_none_or(is_json) {
         return Err(ApiError::unsupported_media());
     }
+    if body.len() > LONG_TEXT_BYTES {
+        // The parser unescapes a text in a buffer that doubles, and does not ask.
+        bounded::check_room_for(4 * longest_escaped(body)).map_err(|_| ApiError::out_of_memory())?;
+    }
     serde_json::from_slice(body).map_err(|error| match error.to_string().contains(NoRoom::TEXT) {
         true => ApiError::out_of_memory(),
         false => refusal::<T>(body, error),
     })
+}
+
+/// In bodies up to this length, in bytes, no text is too long.
+const LONG_TEXT_BYTES: usize = 4 << 20;
+
+/// Length in bytes of the longest text in `body` that has escapes, in a body that is JSON.
+fn longest_escaped(body: &[u8]) -> usize {
+    let (mut longest, mut start, mut escaped) = (0, None, false);
+    let mut bytes = body.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, start) {
+            (b'"', None) => (start, escaped) = (Some(at), false),
+            (b'"', Some(from)) => {
+                longest = if escaped { longest.max(at - from) } else { longest };
+                start = None;
+            }
+            (b'\\', Some(_)) => {
+                escaped = true;
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+    // A text that does not end is read to the end of the body.
+    start.map_or(longest, |from| longest.max(body.len() - from))
 }
 
 /// As [`parse`], for a body with members of any shape: filters, configurations. JSON's own types do not ask before they

@@ -61,6 +61,18 @@ fn deep_nesting_is_refused_or_skipped_without_harm() {
 }
 
 #[test]
+fn the_longest_text_with_escapes_is_found() {
+    for (body, expect) in [
+        (r#"{"a":"plain","b":1}"#, 0),
+        (r#"{"a":"x\ny","bcdefghijk":"z\""}"#, 5),
+        (r#"["\\","\"\"\"",",,,,,,,,,,,,"]"#, 7),
+        (r#"["does not end"#, 13),
+    ] {
+        assert_eq!(longest_escaped(body.as_bytes()), expect, "{body}");
+    }
+}
+
+#[test]
 fn only_json_content_types_are_read() {
     for good in
         [None, Some("application/json"), Some("Application/JSON; charset=utf-8"), Some("application/vnd.api+json")]
