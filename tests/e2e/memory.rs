@@ -98,8 +98,11 @@ fn the_largest_body_is_written_and_one_byte_more_is_refused() {
     }
 }
 
-/// Bodies of which a byte may become a hundred in memory: verb, what they are, and how to make one.
-fn expanding() -> Vec<(&'static str, &'static str, fn() -> String)> {
+/// Verb, what the body is, and how to make it.
+type Expanding = (&'static str, &'static str, fn() -> String);
+
+/// Bodies of which a byte may become a hundred in memory.
+fn expanding() -> Vec<Expanding> {
     vec![
         ("add", "one endless vector", || filled(r#"{"ids":["a"],"embeddings":[["#, "1", "]]}")),
         ("add", "many short vectors", || filled(r#"{"ids":["a"],"embeddings":["#, "[1]", "]}")),
