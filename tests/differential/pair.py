@@ -39,6 +39,29 @@ class Report:
     statuses: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
+@dataclass
+class Exchange:
+    """A request, and what both answered. `kind` says how answers are compared; `distances` are those of a query's hits, of
+    both, asked for or not."""
+
+    step: str
+    request: dict[str, Any]
+    kind: str
+    status: int
+    reference: Any
+    our_status: int
+    ours: Any
+    distances: list[Any]
+
+    @property
+    def path(self) -> str:
+        return self.request["path"]
+
+    @property
+    def body(self) -> Any:
+        return self.request["body"]
+
+
 class ReferenceDied(Exception):
     """The reference can serve no more: its log thread has panicked."""
 
@@ -66,18 +89,19 @@ class Pair:
                 self.latest = side.learn(answer["id"], f"{answer['name']}#{self.report.requests}")
             if kind == "query" and status == 200:
                 distances.append(self.distances(side, path, body, answer))
-            answers.append((status, side.normalised(answer)))
+            answers.extend((status, side.normalised(answer)))
         request = {"method": method, "path": path, "body": body if raw is None else repr(raw[:200])}
-        (status, reference), (our_status, ours) = answers
-        self.report.statuses[str(status)] += 1
-        if status == 500 and "compactor" in str(reference):
+        exchange = Exchange(step, request, kind, *answers, distances)
+        self.report.statuses[str(exchange.status)] += 1
+        if exchange.status == 500 and "compactor" in str(exchange.reference):
             raise ReferenceDied(f"the reference's log thread had panicked before {request}")
-        found = self.differ(status, reference, our_status, ours, kind, path, body, distances)
         if self.options.verbose:
-            print(f"#{self.report.requests} {step} {json.dumps(request)[:300]} -> {status}/{our_status}")
+            text = json.dumps(request, ensure_ascii=False)
+            print(f"#{self.report.requests} {step} {text:.300} -> {exchange.status}/{exchange.our_status}")
+        found = self.differ(exchange)
         if found:
-            self.judge(found, step, request, answers)
-        return status, reference
+            self.judge(found, exchange)
+        return exchange.status, exchange.reference
 
     def distances(self, side: Server, path: str, body: Any, answer: Any) -> Any:
         """The distances of a query's hits, whether it asked for them or not."""
@@ -86,31 +110,33 @@ class Pair:
         status, again = side.send("POST", path, {**body, "include": ["distances"]})
         return again["distances"] if status == 200 and again["ids"] == answer["ids"] else None
 
-    def differ(self, status: int, reference: Any, our_status: int, ours: Any, kind: str, path: str, body: Any,
-               distances: list[Any]) -> Difference | None:
-        if status != our_status:
-            return Difference("dropped" if DROPPED in (status, our_status) else "status", f"{status} != {our_status}")
-        if status == DROPPED:
-            return Difference("dropped", "by both")
-        if status >= 400:
-            error, our_error = ((side or {}).get("error") for side in (reference, ours))
-            if error != our_error:
-                return Difference("error", f"{error!r} != {our_error!r}")
-            message, our_message = ((side or {}).get("message") for side in (reference, ours))
-            return Difference("message", "") if self.options.messages and message != our_message else None
-        if kind == "collection" or kind == "list":
-            reference, ours = self.without_hints(reference, ours)
-        if kind == "get":
-            return compare.get(reference, ours, body.get("limit") is not None or bool(body.get("offset")))
-        if kind == "query":
-            found, missed = compare.query(reference, ours, (distances[0], distances[1]))
+    def differ(self, of: Exchange) -> Difference | None:
+        """What differs in an exchange."""
+        if DROPPED in (of.status, of.our_status):
+            return Difference("dropped", "by both" if of.status == of.our_status else f"{of.status} != {of.our_status}")
+        if of.status != of.our_status:
+            return Difference("status", f"{of.status} != {of.our_status}")
+        if of.status >= 400:
+            return self.differ_in_error(of.reference or {}, of.ours or {})
+        if of.kind == "get":
+            return compare.get(of.reference, of.ours, of.body.get("limit") is not None or bool(of.body.get("offset")))
+        if of.kind == "query":
+            found, missed = compare.query(of.reference, of.ours, (of.distances[0], of.distances[1]))
             self.report.notes["neighbours missed by the reference's HNSW"] += len(missed.by_reference)
             return found
-        if kind == "list":
-            return compare.listing(reference, ours, "?" in path)
-        return None if kind == "time" else compare.plain(reference, ours)
+        if of.kind in ("collection", "list"):
+            reference, ours = self.without_hints(of.reference, of.ours)
+            return compare.listing(reference, ours, "?" in of.path) if of.kind == "list" else compare.plain(reference, ours)
+        return None if of.kind == "time" else compare.plain(of.reference, of.ours)
+
+    def differ_in_error(self, reference: Any, ours: Any) -> Difference | None:
+        for member in ("error", "message") if self.options.messages else ("error",):
+            if reference.get(member) != ours.get(member):
+                return Difference(member, f"{reference.get(member)!r} != {ours.get(member)!r}")
+        return None
 
     def without_hints(self, reference: Any, ours: Any) -> tuple[Any, Any]:
+        """Collections without what [`Known.without_hints`] explains."""
         if isinstance(reference, list) and isinstance(ours, list):
             by_id = {collection["id"]: collection for collection in ours}
             pairs = [self.without_hints(one, by_id.get(one["id"], one)) for one in reference]
@@ -122,41 +148,41 @@ class Pair:
         self.report.known["schema hints"] += changed
         return reference, ours
 
-    def judge(self, found: Difference, step: str, request: Any, answers: list[tuple[int, Any]]) -> None:
-        """Counts a difference, unless it is known."""
-        (status, reference), (our_status, ours) = answers
-        named = re.search(r"\{([^}]*)\}", request["path"])
+    def judge(self, found: Difference, exchange: Exchange) -> None:
+        """Counts a difference, unless it is known or follows from an earlier one of this step."""
+        named = re.search(r"\{([^}]*)\}", exchange.path)
         collection = named[1] if named else None
         if collection and collection in self.tainted:
-            self.report.notes["consequences"] += 1  # of a difference earlier in this step
+            self.report.notes["consequences"] += 1
             return
         self.tainted.add(collection)
-        known = self.explanation(found, step, request, answers)
+        known = self.explanation(found, exchange)
         if known:
             self.report.known[known] += 1
             return
-        self.report.differences.append((self.report.requests, found.kind, step))
+        self.report.differences.append((self.report.requests, found.kind, exchange.step))
         if len(self.report.differences) <= self.options.shown:
-            print(f"#{self.report.requests} {found.kind.upper()} {step}  {found.what}")
-            print(f"    request:   {json.dumps(request, ensure_ascii=False)[:700]}")
-            print(f"    reference: {status} {json.dumps(reference, ensure_ascii=False)[:400]}")
-            print(f"    ours:      {our_status} {json.dumps(ours, ensure_ascii=False)[:400]}")
+            text = lambda value: json.dumps(value, ensure_ascii=False)
+            print(f"#{self.report.requests} {found.kind.upper()} {exchange.step}  {found.what}")
+            print(f"    request:   {text(exchange.request):.700}")
+            print(f"    reference: {exchange.status} {text(exchange.reference):.400}")
+            print(f"    ours:      {exchange.our_status} {text(exchange.ours):.400}")
 
-    def explanation(self, found: Difference, step: str, request: Any, answers: list[tuple[int, Any]]) -> str | None:
+    def explanation(self, found: Difference, of: Exchange) -> str | None:
         """Why a difference is meant; `None` if it is not."""
-        (status, reference), (our_status, ours) = answers
-        path, body = request["path"], request["body"]
-        if step == "wrong_tenant" and (status, our_status) == (200, 404):
+        statuses = (of.status, of.our_status)
+        if of.step == "wrong_tenant" and statuses == (200, 404):
             return "collections are found under their own tenant only"
-        if step == "list_databases" and (status, our_status) == (200, 200):
-            return "databases by creation, not by name" if self.known.databases_by_name(path, reference, ours) else None
-        collection, _, verb = path.rpartition("/")
+        if of.step == "list_databases" and statuses == (200, 200):
+            by_name = self.known.databases_by_name(of.path, of.reference, of.ours)
+            return "databases by creation, not by name" if by_name else None
+        collection, _, verb = of.path.rpartition("/")
         if found.kind in ("body", "page", "recall") and verb in READS:
-            return "floats cut to integers" if self.known.floats_cut_to_integers(f"{collection}/get", body) else None
-        if (status, our_status) == (500, 200) and is_lost_index(reference) and not any(ours["ids"]):
+            return "floats cut to integers" if self.known.floats_cut_to_integers(f"{collection}/get", of.body) else None
+        if statuses == (500, 200) and is_lost_index(of.reference) and not any(of.ours["ids"]):
             return "no index for a collection whose vectors never became records"
-        if our_status == 400 and self.known.is_refused_metadata(body):
+        if of.our_status == 400 and self.known.is_refused_metadata(of.body):
             return "metadata that only we refuse"
-        if self.options.hostile and status in (DROPPED, 500, 501) and our_status not in (DROPPED, 500, 502, 503):
-            return f"the reference failed: {step} {status}, ours {our_status}"
+        if self.options.hostile and of.status in (DROPPED, 500, 501) and of.our_status not in (DROPPED, 500, 502, 503):
+            return f"the reference failed: {of.step} {of.status}, ours {of.our_status}"
         return None

@@ -154,7 +154,8 @@ class Walk(Pair):
         status, _ = self.both("change", "PUT", self.path(name), body)
         if status == 200 and body.get("new_name"):
             self.collections[name].name = body["new_name"]
-        self.look(name)
+        if name not in self.tainted:
+            self.look(name)
 
     def look(self, name: str | None = None) -> None:
         name = name or self.pick()
