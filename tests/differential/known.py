@@ -67,7 +67,7 @@ class Known:
         (status, theirs), (our_status, ours) = (side.send("POST", path, body) for side in (self.reference, self.ours))
         if (status, our_status) != (200, 200):
             return False
-        found, our_found = ({**dict(zip(side["ids"], side["metadatas"]))} for side in (theirs, ours))
+        found, our_found = (dict(zip(side["ids"], side["metadatas"])) for side in (theirs, ours))
         disputed = [(id, (found | our_found)[id]) for id in found.keys() ^ our_found.keys()]
         return bool(disputed) and all(
             type((metadata or {}).get(key)) is int
