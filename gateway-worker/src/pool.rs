@@ -80,6 +80,11 @@ impl<A: Ask, C: Catalog, R: Runtime> Executors for ExecutorPool<'_, A, C, R> {
     }
 
     async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
+        let is_unknown = self.memory.pool.borrow().asked_at.is_none();
+        if is_unknown {
+            // A read whose row was known prepared nothing. Later the catalog is asked beside the executor.
+            self.refresh().await;
+        }
         join(self.ask_in_turn(plan), self.refresh()).await.0
     }
 }

@@ -94,10 +94,7 @@ impl World {
             space: Space::L2,
         };
         let plan = QueryPlan { source, read: Read::Count };
-        let answer = run_to_end(async {
-            pool.prepare().await;
-            pool.run(&plan).await
-        });
+        let answer = run_to_end(pool.run(&plan));
         (self.asked.take(), answer)
     }
 
