@@ -70,7 +70,7 @@ mod tests {
     use model::{Lsn, Operation, Timestamp, keys};
     use runtime::{NativeRuntime, Runtime};
     use storage::{MemoryStore, PutMode};
-    use wal::{Placement, RefreshError, RowSource, RowView, Writer};
+    use wal::{RefreshError, RowSource, RowView, Writer};
 
     struct Rows(NativeRuntime);
 
@@ -86,9 +86,9 @@ mod tests {
         let writer = Writer { store, runtime: &runtime, rows: &rows, collection };
         let deadline = Timestamp(u64::MAX);
         for _ in 0..fragments {
-            let operations = [Operation::delete("a".into()), Operation::delete("b".into())];
+            let operations = vec![Operation::delete("a".into()), Operation::delete("b".into())];
             let row = rows.refresh().await.expect("always there");
-            writer.append(&operations, row, Placement::Anywhere(None), deadline).await.expect("written");
+            writer.append(operations, row, deadline).await.expect("written");
         }
     }
 

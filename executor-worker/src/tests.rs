@@ -5,7 +5,7 @@ use model::{CollectionId, Lsn, Operation, OperationKind, Space, Timestamp, keys,
 use query::{Read, Source};
 use runtime::{NativeRuntime, Runtime};
 use storage::{Faulty, MemoryStore, PutMode};
-use wal::{Placement, RefreshError, RowSource, RowView, Writer};
+use wal::{RefreshError, RowSource, RowView, Writer};
 
 const COLLECTION: CollectionId = CollectionId::from_u128(1);
 
@@ -36,7 +36,7 @@ impl World {
         let embedding = Some(vec![1.0, 2.0]);
         let add = Operation { kind: OperationKind::Add, embedding, document, ..Operation::delete(id.into()) };
         let row = rows.refresh().await.expect("always there");
-        writer.append(&[add], row, Placement::Anywhere(None), Timestamp(u64::MAX)).await.expect("written");
+        writer.append(vec![add], row, Timestamp(u64::MAX)).await.expect("written");
     }
 
     async fn count(&self, collection: CollectionId) -> Result<u64, PlanError> {

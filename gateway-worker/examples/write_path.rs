@@ -1,20 +1,15 @@
 //! Where a write's CPU goes before it reaches the network: bytes -> operations -> set-hash -> fragment, step by step.
 //! `cargo run --release -p gateway-worker --example write_path`
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    reason = "a benchmark reads the clock"
-)]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a benchmark reads the clock")]
 
 use base64::Engine;
 use gateway_worker::wire::records;
-use model::{CollectionId, Lsn, Nonce, Timestamp};
+use model::{CollectionId, LogEnd, Nonce, Operation, Timestamp};
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
-use wal::FragmentHeader;
-use wal::fragment::{encode, set_hash};
+use wal::fragment::encode;
+use wal::{Contents, FragmentHeader};
 
 const RECORDS: usize = 300;
 const DIMENSION: usize = 384;
@@ -46,16 +41,10 @@ fn run(name: &str, body: &[u8]) {
     time("parse", || records::add(None, body).unwrap());
     time("parse, operations", || records::add(None, body).unwrap().into_operations().unwrap());
     let operations = records::add(None, body).unwrap().into_operations().unwrap();
-    time("set-hash", || set_hash(&operations));
-    let header = FragmentHeader {
-        collection: CollectionId::from_u128(1),
-        lsn: Lsn(1),
-        nonce: Nonce(1),
-        previous: Nonce(2),
-        count: operations.len() as u32,
-        set_hash: set_hash(&operations),
-        created_at: Timestamp(1),
-    };
+    let contents = || Contents::of(operations.iter().map(Operation::view));
+    time("set-hash", contents);
+    let (id, nonce) = (CollectionId::from_u128(1), Nonce(1));
+    let header = FragmentHeader::behind(&LogEnd::EMPTY, id, nonce, Timestamp(1), &contents());
     time("encode", || encode(&header, &operations));
 }
 

@@ -14,6 +14,7 @@ use runtime::{
     RequestError, Runtime, WorkerRuntime, announced_length, discard_body, http_response, request_body, request_head,
     within, worker_response,
 };
+use std::cell::RefCell;
 use storage::{BoundStore, Retry};
 use worker::{Context, Env, Method, Request, RequestInit, Response, Result, console_error, event};
 
@@ -28,7 +29,7 @@ thread_local! {
 }
 
 #[event(fetch)]
-async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Response> {
+async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Response> {
     let head = match request_head(&request) {
         Ok(head) => head,
         Err(error) => return refused(&error, &Trace::of(&HeaderMap::new())),
@@ -36,7 +37,13 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
     let trace = Trace::of(head.headers());
     let mut response = match take_in(&mut request, &head).await {
         Ok((body, _permit)) => match gateway(&env, &trace) {
-            Ok(gateway) => gateway.handle(head.map(|()| body), &trace.id).await,
+            Ok(gateway) => {
+                let response = gateway.handle(head.map(|()| body), &trace.id).await;
+                if gateway.has_chores() {
+                    context.wait_until(async move { gateway.afterwards().await });
+                }
+                response
+            }
             Err(error) => {
                 console_error!("the deployment is not configured: {error}");
                 ApiError::internal("the deployment is not configured").into_response(&trace.id)
@@ -114,7 +121,15 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
         store_name: key_safe(&store.name()),
         log: |line| console_error!("{line}"),
     };
-    Ok(Gateway { store: Retry::new(store, runtime.clone()), catalog, executors, runtime, memory, settings })
+    Ok(Gateway {
+        store: Retry::new(store, runtime.clone()),
+        catalog,
+        executors,
+        runtime,
+        memory,
+        settings,
+        written: RefCell::default(),
+    })
 }
 
 /// A store's name in the letters that every key may have.

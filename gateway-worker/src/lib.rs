@@ -2,12 +2,18 @@
 //!
 //! It keeps nothing that another component needs: [`memory`] may be lost at any time. In reading order: [`routes`], the
 //! API at a glance; [`intake`], how bodies take turns; [`wire`], Chroma's JSON <-> values; `handlers`, check, call, answer;
-//! `reads` and `writes`, how a collection is read and appended to; [`placement`] and [`pool`], which executor reads it; `entry`, the Worker around all of it.
+//! `reads` and `writes`, how a collection is read and appended to (`lane`: writes that share a fragment; `idempotency`:
+//! requests carried out once; `backlog`: writes that are slowed); `chores`, what is done after the answer; [`placement`]
+//! and [`pool`], which executor reads it; `entry`, the Worker around all of it.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
+mod backlog;
+mod chores;
 mod handlers;
+mod idempotency;
 pub mod intake;
+mod lane;
 pub mod memory;
 pub mod placement;
 pub mod pool;
@@ -21,11 +27,13 @@ mod entry;
 
 use bytes::Bytes;
 use catalog::Catalog;
+use chores::Written;
 use http::{Request, Response};
 use memory::Memory;
 use model::limits;
 use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, within};
+use std::cell::RefCell;
 use storage::ObjectStore;
 use wire::ApiError;
 use wire::error::with_trace;
@@ -64,6 +72,8 @@ pub struct Gateway<'a, S, C, E, R> {
     pub memory: &'a Memory,
     /// What the deployment decides.
     pub settings: Settings,
+    /// What the request wrote; begins empty.
+    pub written: RefCell<Vec<Written>>,
 }
 
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {

@@ -1,8 +1,9 @@
 //! What a gateway isolate remembers between requests: catalog rows and where logs end. Plain data that may be lost or
 //! out of date at any time: every use says how old it may be.
 
+use crate::lane::Lane;
 use crate::pool::Membership;
-use model::{CollectionId, CollectionRow, LogEnd, Timestamp, limits};
+use model::{CollectionId, CollectionRow, LogEnd, Lsn, Timestamp, limits};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -24,6 +25,12 @@ impl SeenRow {
     }
 }
 
+impl Known {
+    fn watermark(&self) -> Lsn {
+        self.row.as_ref().map_or(Lsn::ZERO, |seen| seen.row.watermark)
+    }
+}
+
 /// The memory of an isolate.
 #[derive(Default)]
 pub struct Memory {
@@ -39,6 +46,11 @@ pub struct Memory {
 struct Known {
     row: Option<SeenRow>,
     end: Option<LogEnd>,
+    /// Below this every run of fragments is packed or too large for it.
+    packed: Lsn,
+    /// When the compactor's marker was last put, and at which watermark.
+    marked: Option<(Timestamp, Lsn)>,
+    lane: Rc<Lane>,
     used_at: u64,
 }
 
@@ -59,7 +71,7 @@ impl Memory {
 
     /// Where the log was last seen to end.
     pub fn end(&self, id: CollectionId) -> Option<LogEnd> {
-        self.with(id, |known| known.end)
+        self.with(id, |known| known.end.map(|end| LogEnd { packed: end.packed.max(known.packed), ..end }))
     }
 
     /// Remembers an end of the log unless a later one is known: what was seen to exist stays.
@@ -69,6 +81,31 @@ impl Memory {
                 known.end = Some(end);
             }
         });
+    }
+
+    /// Remembers up to where the log is packed.
+    pub fn see_packed(&self, id: CollectionId, packed: Lsn) {
+        self.with(id, |known| known.packed = known.packed.max(packed));
+    }
+
+    /// Whether the compactor's marker must be put at `now`: the belief that it is there lasts [`limits::MARKER_MS`], and
+    /// no longer than the watermark stands.
+    pub fn needs_marker(&self, id: CollectionId, now: Timestamp) -> bool {
+        self.with(id, |known| {
+            let watermark = known.watermark();
+            let is_there = |(at, then): (Timestamp, Lsn)| then == watermark && now.ms_since(at) < limits::MARKER_MS;
+            !known.marked.is_some_and(is_there)
+        })
+    }
+
+    /// Remembers that the compactor's marker was put after `at`.
+    pub fn see_marker(&self, id: CollectionId, at: Timestamp) {
+        self.with(id, |known| known.marked = Some((at, known.watermark())));
+    }
+
+    /// Who writes to the collection.
+    pub fn lane(&self, id: CollectionId) -> Rc<Lane> {
+        self.with(id, |known| Rc::clone(&known.lane))
     }
 
     /// Forgets where the log ends: it turned out to be too old to build on.
@@ -104,10 +141,9 @@ fn forget_older_half(collections: &mut HashMap<CollectionId, Known>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Lsn, Nonce};
 
     fn end(next: u64) -> LogEnd {
-        LogEnd { next: Lsn(next), last_nonce: Nonce(1), last_created_at: Timestamp(0) }
+        LogEnd { next: Lsn(next), ..LogEnd::EMPTY }
     }
 
     #[test]

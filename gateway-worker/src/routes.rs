@@ -80,6 +80,13 @@ pub enum Verb {
     ForkCount,
 }
 
+impl Verb {
+    /// Whether it changes records.
+    pub fn writes(self) -> bool {
+        matches!(self, Verb::Add | Verb::Upsert | Verb::Update | Verb::Delete)
+    }
+}
+
 /// Why a request has no route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {

@@ -13,6 +13,8 @@ use std::rc::Rc;
 use storage::{Counts, Fault, Faulty, MemoryStore, OperationKind, PutMode};
 
 mod compatibility;
+mod idempotency;
+mod sharing;
 
 const COLLECTIONS: &str = "/api/v2/tenants/default_tenant/databases/default_database/collections";
 const TRACE: &str = "0123456789abcdef0123456789abcdef";
@@ -98,6 +100,10 @@ struct World {
     catalog: CountingCatalog,
     memory: Memory,
     runtime: NativeRuntime,
+    /// The idempotency key of every request.
+    key: Option<String>,
+    /// Whether what a request leaves to be done is done.
+    with_chores: bool,
 }
 
 impl World {
@@ -112,6 +118,8 @@ impl World {
             },
             memory: Memory::default(),
             runtime,
+            key: None,
+            with_chores: false,
         }
     }
 
@@ -130,9 +138,17 @@ impl World {
             runtime: self.runtime.clone(),
             memory,
             settings: Settings { allow_reset: true, store_name: "memory".to_owned(), log: |_| {} },
+            written: RefCell::default(),
         };
         let request = Request::builder().method(method).uri(format!("{COLLECTIONS}{path}"));
+        let request = match &self.key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
         let response = gateway.handle(request.body(body.to_string().into()).expect("a request"), TRACE).await;
+        if self.with_chores {
+            gateway.afterwards().await;
+        }
         let failed = !response.status().is_success();
         assert_eq!(
             failed,
@@ -337,6 +353,7 @@ async fn a_store_that_ignores_conditions_is_not_written_to() {
         runtime: world.runtime.clone(),
         memory: &world.memory,
         settings: Settings { allow_reset: false, store_name: "careless".to_owned(), log: |_| {} },
+        written: RefCell::default(),
     };
     let request = Request::builder().method("POST").uri(format!("{COLLECTIONS}{collection}/add"));
     let response = gateway.handle(request.body(record("a").to_string().into()).expect("a request"), TRACE).await;

@@ -84,7 +84,7 @@ fn a_fragment_of_another_log_is_refused() {
     check("foreign", 0, 0, |fragments| {
         let mut fragment = wal::fragment::decode(&fragments[0]).unwrap();
         fragment.header.collection = model::CollectionId::from_random(7);
-        wal::fragment::encode(&fragment.header, &fragment.to_operations().unwrap())
+        wal::fragment::encode(&fragment.header, &fragment.to_operations().expect("sound"))
     });
 }
 
@@ -94,7 +94,7 @@ fn a_replaced_fragment_breaks_the_chain() {
     check("replaced", 1, 2, |fragments| {
         let mut fragment = wal::fragment::decode(&fragments[1]).unwrap();
         fragment.header.nonce = model::Nonce(fragment.header.nonce.0 ^ 1);
-        wal::fragment::encode(&fragment.header, &fragment.to_operations().unwrap())
+        wal::fragment::encode(&fragment.header, &fragment.to_operations().expect("sound"))
     });
 }
 

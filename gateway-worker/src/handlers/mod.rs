@@ -5,6 +5,7 @@ mod records;
 mod system;
 mod tenants;
 
+use crate::idempotency::RequestKey;
 use crate::routes::{NoRoute, Route, route};
 use crate::wire::{self, ApiError};
 use crate::{Executors, Gateway};
@@ -36,6 +37,14 @@ impl Call<'_> {
         // A value that is not text is some type, and none that we take.
         let content_type = self.head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
         parse(content_type, &self.body.take())
+    }
+
+    /// That the request is to be carried out once, if it says so. To be asked before the body is parsed.
+    fn key(&self) -> Result<Option<RequestKey>, ApiError> {
+        let body = self.body.take();
+        let key = RequestKey::of(&self.head.headers, self.head.uri.path(), &body);
+        self.body.set(body);
+        key
     }
 }
 

@@ -1,6 +1,7 @@
 //! Routes about the records of one collection.
 
 use super::{Answered, Call};
+use crate::idempotency::RequestKey;
 use crate::reads::check_scope;
 use crate::routes::{Scope, Verb};
 use crate::wire::records::{self, Batch, Delete, ReadRequest};
@@ -18,6 +19,8 @@ struct Records<'a, 'm, S, C, E, R> {
     gateway: &'a Gateway<'m, S, C, E, R>,
     scope: &'a Scope,
     id: CollectionId,
+    /// That the request is to be carried out once.
+    key: Option<RequestKey>,
 }
 
 /// Answers `verb`; `id`: as the path has it. A body of the wrong shape is told so before an id that is none.
@@ -34,9 +37,10 @@ where
     E: Executors,
     R: Runtime,
 {
+    let key = if verb.writes() { call.key()? } else { None };
     let request = Request::of(verb, call)?;
     let id = CollectionId::parse(id).ok_or_else(ApiError::collection_id_malformed)?;
-    let records = Records { gateway, scope, id };
+    let records = Records { gateway, scope, id, key };
     match request {
         Request::Write(batch, done) => records.write(batch, done).await,
         Request::Delete(delete) => records.delete(delete).await,
@@ -94,17 +98,17 @@ impl Request {
 
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C, E, R> {
     async fn write(&self, batch: Batch, done: StatusCode) -> Answered {
-        self.gateway.write_batch(self.scope, self.id, batch).await?;
+        self.gateway.write_batch(self.scope, self.id, batch, self.key).await?;
         Ok(responses::json(done, responses::empty()))
     }
 
     async fn delete(&self, request: Delete) -> Answered {
         let deleted = match request {
-            Delete::Nothing => self.gateway.write(self.scope, self.id, &[]).await.map(|()| 0)?,
+            Delete::Nothing => self.gateway.delete(self.scope, self.id, Vec::new(), 0, self.key).await?,
             Delete::Ids { operations, deleted } => {
-                self.gateway.write(self.scope, self.id, &operations).await.map(|()| deleted)?
+                self.gateway.delete(self.scope, self.id, operations, deleted, self.key).await?
             }
-            Delete::Matching(read) => self.gateway.delete_matching(self.scope, self.id, read).await?,
+            Delete::Matching(read) => self.gateway.delete_matching(self.scope, self.id, read, self.key).await?,
         };
         Ok(responses::json(StatusCode::OK, responses::deleted(deleted)))
     }

@@ -142,6 +142,11 @@ impl SetHash {
     }
 }
 
+/// 128 bits that stand for a text or a body: equal ones have equal hashes, and nobody meets two others that have.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentHash(#[serde(with = "hex128")] pub u128);
+
 /// Where a log ends, as far as somebody has seen: everything before `next` exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEnd {
@@ -151,11 +156,27 @@ pub struct LogEnd {
     pub last_nonce: Nonce,
     /// Creation time of the fragment before it: times along a log never decrease.
     pub last_created_at: Timestamp,
+    /// Operations in the log so far.
+    #[serde(default)]
+    pub operations: u64,
+    /// Bytes of their ids, vectors, documents, URIs and metadata.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Below this every run of sixteen fragments is in a pack or too large for one, as far as the last writer knew.
+    #[serde(default)]
+    pub packed: Lsn,
 }
 
 impl LogEnd {
     /// The end of a log in which nothing was written.
-    pub const EMPTY: LogEnd = LogEnd { next: Lsn::ZERO, last_nonce: Nonce::GENESIS, last_created_at: Timestamp(0) };
+    pub const EMPTY: LogEnd = LogEnd {
+        next: Lsn::ZERO,
+        last_nonce: Nonce::GENESIS,
+        last_created_at: Timestamp(0),
+        operations: 0,
+        bytes: 0,
+        packed: Lsn::ZERO,
+    };
 }
 
 macro_rules! hex128_text {
@@ -181,6 +202,7 @@ macro_rules! hex128_text {
     };
 }
 hex128_text!(Nonce);
+hex128_text!(ContentHash);
 hex128_text!(SetHash);
 
 /// 128 bits as 32 hexadecimal digits: JSON numbers lose bits in most readers.

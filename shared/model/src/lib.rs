@@ -2,7 +2,8 @@
 //!
 //! This crate knows nothing: no I/O, no clock, no randomness, no other crate of ours. Read it in this order:
 //!
-//! - [`id`]: [`CollectionId`], [`RecordId`], [`Lsn`], [`Position`], [`Nonce`], [`SetHash`], [`LogEnd`]
+//! - [`id`]: [`CollectionId`], [`RecordId`], [`Lsn`], [`Position`], [`Nonce`], [`SetHash`],
+//!   [`ContentHash`], [`LogEnd`]
 //! - [`metadata`]: [`MetadataValue`], [`Metadata`], [`MetadataPatch`]
 //! - [`record`]: [`Record`] as readers see it, [`Operation`] as writers send it
 //! - [`filter`]: [`Filter`], what `where` and `where_document` say
@@ -28,7 +29,7 @@ pub mod time;
 
 pub use collection::{CollectionRow, Configuration, Space};
 pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
-pub use id::{CollectionId, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
+pub use id::{CollectionId, ContentHash, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
 pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
 pub use record::{Operation, OperationKind, OperationView, Record};
 pub use time::Timestamp;

@@ -78,6 +78,40 @@ pub const BACKOFF_MS: u64 = 20;
 /// Longest pause between tries, in ms.
 pub const BACKOFF_MAX_MS: u64 = 2_000;
 
+/// Pause between two looks at plain data that another request of the isolate changes, in ms.
+pub const POLL_MS: u64 = 3;
+/// How often a request that others wait for says that it is alive, in ms.
+pub const BEAT_MS: u64 = 200;
+/// Silence after which it counts as gone, in ms.
+pub const SILENCE_MS: u64 = 1_000;
+/// Bytes of vectors and documents that writes of several requests put into one fragment: more only makes all of them
+/// wait for the largest.
+pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Uncompacted operations beyond which a collection refuses writes.
+pub const BACKLOG_OPERATIONS_MAX: u64 = 1_000_000;
+/// Uncompacted bytes of operations beyond which a collection refuses writes.
+pub const BACKLOG_BYTES_MAX: u64 = 1 << 30;
+/// Uncompacted fragments that are in no pack beyond which a collection refuses writes.
+pub const BACKLOG_FRAGMENTS_MAX: u64 = 4_096;
+/// Longest pause of a write to a log that grows faster than it is compacted, in ms.
+pub const SLOWDOWN_MS_MAX: u64 = 2_000;
+
+/// Longest time for what a write leaves to be done after its answer, in ms.
+pub const CHORES_MS: u64 = 15_000;
+/// How long a gateway believes that the compactor's marker of a collection is there, in ms.
+pub const MARKER_MS: u64 = 30_000;
+/// Fragments in a pack of the first level, and packs of a level in one of the next.
+pub const PACK_FANOUT: u64 = 16;
+/// Levels of packs: 16, 256 and 4,096 fragments.
+pub const PACK_LEVELS: u32 = 3;
+/// Bytes of operations beyond which fragments are not packed: a reader gains little, and an isolate must hold them.
+pub const PACK_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Runs of unpacked fragments that one write catches up with.
+pub const PACK_CATCH_UP_MAX: u64 = 4;
+/// How long a request with an idempotency key can be repeated, in ms.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 3_600_000;
+
 /// Collections whose row or log end one gateway isolate remembers; the least recently used go first.
 pub const GATEWAY_COLLECTIONS_MAX: usize = 10_000;
 /// Executors one gateway can be bound to.

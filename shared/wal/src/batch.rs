@@ -3,7 +3,7 @@
 //! `arrow2` would need the columns as arrays, their bytes as a message and then the stream: three copies of a batch that
 //! may fill half an isolate. What it writes and what this writes are the same bytes.
 
-use crate::fragment::kind_name;
+use crate::columns::kind_name;
 use arrow_format::ipc::planus::Builder;
 use arrow_format::ipc::{Buffer, FieldNode, Message, MessageHeader, MetadataVersion, RecordBatch};
 use model::OperationView;

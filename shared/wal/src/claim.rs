@@ -36,8 +36,6 @@ pub enum Step {
     Put(Lsn),
     /// Read the header at this LSN; report with [`Claim::looked`].
     Look(Lsn),
-    /// Wait a moment (the store is busy or does not answer), then ask again.
-    Pause,
     /// It is over.
     Done(Result<LogEnd, ClaimError>),
 }
@@ -80,8 +78,16 @@ pub struct Claim {
     row: RowView,
     deadline: Timestamp,
     attempts: u32,
-    body: Option<(Nonce, SetHash, Timestamp)>,
+    body: Option<Body>,
     state: State,
+}
+
+/// What tells a body from every other, and the end of the log behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Body {
+    nonce: Nonce,
+    set_hash: SetHash,
+    end: LogEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +114,11 @@ impl Claim {
     /// A claim of `end.next` or nothing: for what was decided by reading everything before it.
     pub fn exactly(end: LogEnd, row: RowView, deadline: Timestamp) -> Self {
         Claim { exactly: true, ..Claim::anywhere(end, row, deadline) }
+    }
+
+    /// When it ends, whatever was reached.
+    pub fn deadline(&self) -> Timestamp {
+        self.deadline
     }
 
     /// What to do at `now`. Asking again without a report gives the same answer, but for the deadline.
@@ -152,8 +163,14 @@ impl Claim {
     }
 
     fn end_with_body(&self) -> LogEnd {
-        let (nonce, _, created_at) = self.body.expect("only an announced body is ever written");
-        LogEnd { next: self.end.next.next(), last_nonce: nonce, last_created_at: created_at }
+        self.body.expect("only an announced body is ever written").end
+    }
+
+    /// Goes on in place of a request that stopped at a moment nobody knows: its last put may be on its way.
+    pub fn resume(&mut self) {
+        if self.body.is_some() && matches!(self.state, State::Free | State::Again | State::Look { .. }) {
+            self.state = State::Look { doubt: true };
+        }
     }
 
     /// Goes on from `end`, which somebody of this isolate saw, instead of walking there LSN by LSN. Only while no body is
@@ -172,28 +189,29 @@ impl Claim {
     }
 
     /// Announces the body made for [`Step::Encode`].
-    pub fn body(&mut self, nonce: Nonce, set_hash: SetHash, created_at: Timestamp) {
-        self.body = Some((nonce, set_hash, created_at));
+    pub fn body(&mut self, header: &FragmentHeader) {
+        assert_eq!(header.lsn, self.end.next, "a body is made for the LSN that is claimed");
+        self.body = Some(Body { nonce: header.nonce, set_hash: header.set_hash, end: header.as_end() });
         self.attempts += 1;
     }
 
-    /// Reports how the put ended. Busy gives [`Step::Pause`] once, through the return value.
+    /// Reports how the put ended. Returns whether to wait a moment before the next step.
     #[must_use]
-    pub fn put(&mut self, reply: PutReply) -> Option<Step> {
+    pub fn put(&mut self, reply: PutReply) -> bool {
         let in_doubt = self.state == State::Again;
         match reply {
             PutReply::Written => self.state = State::Written,
             PutReply::Taken => self.state = State::Look { doubt: in_doubt },
             PutReply::Unknown => self.state = State::Look { doubt: true },
             // What an earlier try of the same body did is as unknown as before.
-            PutReply::Busy => return Some(Step::Pause),
+            PutReply::Busy => {}
         }
-        None
+        reply == PutReply::Busy
     }
 
     /// Reports the header found at the LSN: `None` if there is no object.
     pub fn looked(&mut self, header: Option<&FragmentHeader>) {
-        let own = self.body.map(|(nonce, set_hash, _)| (nonce, set_hash));
+        let own = self.body.map(|body| (body.nonce, body.set_hash));
         match header {
             None => self.state = State::Again,
             Some(header) if Some((header.nonce, header.set_hash)) == own => self.state = State::Written,

@@ -1,27 +1,16 @@
-//! One fragment: a batch of operations <-> bytes.
-//!
-//! A body is an Arrow IPC *stream* (any Arrow implementation opens it and ignores what follows) and a 16-byte trailer
-//! that guards it: the magic `OPALFRG1` and the XXH3-64 of all bytes before the trailer. `docs/formats.md` has each byte.
+//! One fragment: a batch of operations <-> bytes, in the form of [`crate::columns`].
 
-use crate::batch;
-use arrow2::array::{Array, FixedSizeListArray, PrimitiveArray, Utf8Array};
-use arrow2::chunk::Chunk;
-use arrow2::datatypes::{DataType, Field, Metadata as SchemaMetadata, Schema};
-use arrow2::io::ipc::{read, write};
+use crate::columns::{self, Columns, Contents, Entries, FragmentError, damaged};
+use arrow2::datatypes::Metadata as SchemaMetadata;
 use bytes::Bytes;
-use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, OperationKind, OperationView, SetHash, Timestamp, limits};
-use std::borrow::Cow;
-use std::io::Cursor;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use model::{CollectionId, ContentHash, LogEnd, Lsn, Nonce, Operation, OperationView, SetHash, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
 
-/// The version this code writes and the only one it reads.
-const VERSION: &str = "1";
 const MAGIC: &[u8; 8] = b"OPALFRG1";
-const TRAILER_BYTES: usize = 16;
-/// The message of length 0 that ends an Arrow IPC stream.
-const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
-/// So many bytes from the start of any fragment hold its header: the schema has six fields and nine short entries.
+/// So many bytes from the start of any fragment hold its header: the schema has six fields and some short entries.
 pub const HEADER_BYTES_MAX: u64 = 8 * 1024;
 
 /// What a fragment says of itself, besides its operations.
@@ -41,42 +30,95 @@ pub struct FragmentHeader {
     pub set_hash: SetHash,
     /// When it was made: the writer's clock, but never before its predecessor.
     pub created_at: Timestamp,
+    /// Operations in the log up to and with this fragment.
+    pub log_operations: u64,
+    /// Bytes of those operations, as [`Contents::bytes`] has them.
+    pub log_bytes: u64,
+    /// Below this LSN every run of sixteen fragments is in a pack or too large for one, as far as the writer knew.
+    pub packed: Lsn,
+    /// The requests in it that came with an idempotency key.
+    pub requests: Vec<KeyedRequest>,
+}
+
+/// A request that came with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedRequest {
+    /// Hash of the key.
+    pub key: ContentHash,
+    /// Hash of the request: the same key on another one is an error.
+    pub request: ContentHash,
+    /// What it was answered: how many records a delete removed.
+    pub deleted: u64,
 }
 
 impl FragmentHeader {
+    /// The header of a body with `contents` that goes behind `end`.
+    pub fn behind(end: &LogEnd, collection: CollectionId, nonce: Nonce, now: Timestamp, contents: &Contents) -> Self {
+        FragmentHeader {
+            collection,
+            lsn: end.next,
+            nonce,
+            previous: end.last_nonce,
+            count: contents.count,
+            set_hash: contents.set_hash,
+            created_at: now.max(end.last_created_at),
+            log_operations: end.operations + u64::from(contents.count),
+            log_bytes: end.bytes + contents.bytes,
+            packed: end.packed,
+            requests: Vec::new(),
+        }
+    }
+
     /// The end of the log for whoever saw this fragment as its last.
     pub fn as_end(&self) -> LogEnd {
-        LogEnd { next: self.lsn.next(), last_nonce: self.nonce, last_created_at: self.created_at }
+        LogEnd {
+            next: self.lsn.next(),
+            last_nonce: self.nonce,
+            last_created_at: self.created_at,
+            operations: self.log_operations,
+            bytes: self.log_bytes,
+            packed: self.packed,
+        }
     }
 }
 
-/// A decoded fragment whose checksum, set-hash and count were right.
+/// A decoded fragment whose checksum, set-hash and count were right. Copies share what they hold.
 #[derive(Clone, Debug)]
 pub struct Fragment {
     /// What it says of itself.
     pub header: FragmentHeader,
-    /// Size of the object, in bytes.
-    pub bytes: usize,
-    /// One for each record batch; as a rule there is one.
-    batches: Vec<Columns>,
+    /// Bytes of its operations, as [`Contents::bytes`] has them.
+    pub bytes: u64,
+    /// Of its own object or of a pack.
+    columns: Arc<Columns>,
+    rows: Range<usize>,
 }
 
 impl Fragment {
+    /// The rows of `columns` that are the fragment's, if `header` counts and hashes them right.
+    pub(crate) fn checked(
+        header: FragmentHeader,
+        columns: Arc<Columns>,
+        rows: Range<usize>,
+    ) -> Result<Self, FragmentError> {
+        if rows.end > columns.len() {
+            return Err(damaged("fewer operations than the header counts"));
+        }
+        let found = Contents::of(rows.clone().map(|row| columns.operation(row)));
+        if (found.count, found.set_hash) != (header.count, header.set_hash) {
+            return Err(damaged("count or set-hash differ from the header"));
+        }
+        Ok(Fragment { header, bytes: found.bytes, columns, rows })
+    }
+
     /// The operations, in the order in which they take effect.
     pub fn operations(&self) -> impl Iterator<Item = OperationView<'_>> {
-        self.batches.iter().flat_map(|batch| (0..batch.id.len()).map(|row| batch.operation(row)))
+        self.rows.clone().map(|row| self.columns.operation(row))
     }
 
     /// Operation number `index`; `None` if there are not so many.
     pub fn operation(&self, index: usize) -> Option<OperationView<'_>> {
-        let mut row = index;
-        for batch in &self.batches {
-            if row < batch.id.len() {
-                return Some(batch.operation(row));
-            }
-            row -= batch.id.len();
-        }
-        None
+        self.rows.clone().nth(index).map(|row| self.columns.operation(row))
     }
 
     /// A copy of the operations. Errors: `Damaged` if metadata is not what writers write.
@@ -85,115 +127,22 @@ impl Fragment {
     }
 }
 
-/// Why bytes are not the fragment they should be. None of these heals by reading again: the object is damaged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FragmentError {
-    /// Not the bytes that were written.
-    #[error("damaged fragment: {0}")]
-    Damaged(String),
-    /// A version this code does not know.
-    #[error("fragment of version {0}; this code reads version {VERSION}")]
-    Version(String),
-}
-
-fn damaged(what: impl std::fmt::Display) -> FragmentError {
-    FragmentError::Damaged(what.to_string())
-}
-
-/// The sum of the hashes of `operations`.
-pub fn set_hash(operations: &[Operation]) -> SetHash {
-    operations.iter().fold(SetHash::default(), |sum, operation| sum.with(operation_hash(&operation.view())))
-}
-
-/// XXH3-128 of an operation: kind, then each field behind a presence byte and a length.
-fn operation_hash(operation: &OperationView<'_>) -> u128 {
-    let text = |hasher: &mut Xxh3, text: Option<&str>| {
-        if hash_presence(hasher, text.map(str::len)) {
-            hasher.update(text.unwrap_or_default().as_bytes());
-        }
-    };
-    let mut hasher = Xxh3::new();
-    hasher.update(kind_name(operation.kind).as_bytes());
-    text(&mut hasher, Some(operation.id));
-    if hash_presence(&mut hasher, operation.embedding.map(size_of_val)) {
-        hash_vector(&mut hasher, operation.embedding.unwrap_or_default());
-    }
-    text(&mut hasher, operation.document);
-    text(&mut hasher, operation.uri);
-    text(&mut hasher, operation.metadata.as_deref());
-    hasher.digest128()
-}
-
-/// Hashes whether a field is there and, if so, its length in bytes; returns whether its bytes must follow.
-fn hash_presence(hasher: &mut Xxh3, bytes: Option<usize>) -> bool {
-    hasher.update(&[u8::from(bytes.is_some())]);
-    if let Some(bytes) = bytes {
-        hasher.update(&(bytes as u64).to_le_bytes());
-    }
-    bytes.is_some()
-}
-
-/// Hashes the little-endian bytes of `vector`, a block at a time.
-fn hash_vector(hasher: &mut Xxh3, vector: &[f32]) {
-    const BLOCK: usize = 64;
-    for block in vector.chunks(BLOCK) {
-        let mut bytes = [0; BLOCK * size_of::<f32>()];
-        for (bytes, element) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(block) {
-            *bytes = element.to_le_bytes();
-        }
-        hasher.update(&bytes[..size_of_val(block)]);
-    }
-}
-
-pub(crate) const fn kind_name(kind: OperationKind) -> &'static str {
-    match kind {
-        OperationKind::Add => "add",
-        OperationKind::Update => "update",
-        OperationKind::Upsert => "upsert",
-        OperationKind::Delete => "delete",
-    }
-}
-
-fn kind_of(name: &str) -> Option<OperationKind> {
-    use OperationKind::{Add, Delete, Update, Upsert};
-    [Add, Update, Upsert, Delete].into_iter().find(|kind| kind_name(*kind) == name)
-}
-
-/// The body of a fragment. All vectors must have one length; `header.count` and `header.set_hash` must be those of
-/// `operations`. Equal input gives equal bytes. Cost: one copy of the data.
+/// The body of a fragment. All vectors must have one length; `header` must count and hash `operations`. Equal input
+/// gives equal bytes. Cost: one copy of the data.
 pub fn encode(header: &FragmentHeader, operations: &[Operation]) -> Bytes {
     assert_eq!(header.count as usize, operations.len(), "a header counts its fragment's operations");
-    let dimension = operations.iter().find_map(|operation| operation.embedding.as_ref().map(Vec::len));
-    let schema = Schema { fields: fields(dimension), metadata: header_entries(header) };
-    let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
-    writer.start(&schema, None).expect("writing Arrow IPC to memory cannot fail");
-    let mut body = writer.into_inner();
-    let views: Vec<_> = operations.iter().map(Operation::view).collect();
-    batch::append(&mut body, &views, dimension);
-    body.extend_from_slice(&END_OF_STREAM);
-    let checksum = xxh3_64(&body);
-    body.extend_from_slice(MAGIC);
-    body.extend_from_slice(&checksum.to_le_bytes());
-    body.into()
+    let operations: Vec<OperationView<'_>> = operations.iter().map(Operation::view).collect();
+    columns::write(entries_of(header), &operations, MAGIC)
 }
 
-fn fields(dimension: Option<usize>) -> Vec<Field> {
-    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
-    let mut fields = vec![text("op", false), text("id", false)];
-    if let Some(dimension) = dimension {
-        fields.push(Field::new("embedding", vector_type(dimension), true));
-    }
-    fields.extend([text("document", true), text("uri", true), text("metadata", true)]);
-    fields
+/// The body of a fragment with the operations of `body`, which is one as well, under another header.
+pub fn with_header(body: &[u8], header: &FragmentHeader) -> Result<Bytes, FragmentError> {
+    columns::with_entries(body, entries_of(header), MAGIC)
 }
 
-fn vector_type(dimension: usize) -> DataType {
-    DataType::FixedSizeList(Box::new(Field::new("item", DataType::Float32, false)), dimension)
-}
-
-fn header_entries(header: &FragmentHeader) -> SchemaMetadata {
-    let entries = [
-        ("version", VERSION.to_owned()),
+fn entries_of(header: &FragmentHeader) -> SchemaMetadata {
+    let requests = serde_json::to_string(&header.requests).expect("hashes and numbers are JSON");
+    Entries::written([
         ("collection", header.collection.to_string()),
         ("lsn", header.lsn.to_string()),
         ("nonce", header.nonce.to_string()),
@@ -201,132 +150,40 @@ fn header_entries(header: &FragmentHeader) -> SchemaMetadata {
         ("count", header.count.to_string()),
         ("set_hash", header.set_hash.to_string()),
         ("created_at_ms", header.created_at.0.to_string()),
-    ];
-    entries.into_iter().map(|(name, value)| (format!("opal.{name}"), value)).collect()
+        ("log_operations", header.log_operations.to_string()),
+        ("log_bytes", header.log_bytes.to_string()),
+        ("packed", header.packed.to_string()),
+        ("requests", requests),
+    ])
 }
 
 /// The header alone, from the first [`HEADER_BYTES_MAX`] bytes of a fragment (or more). The operations are not checked.
 pub fn decode_header(start: &[u8]) -> Result<FragmentHeader, FragmentError> {
-    let metadata = read::read_stream_metadata(&mut Cursor::new(start)).map_err(damaged)?;
-    header_of(&metadata.schema.metadata)
+    header_of(&Entries::at_start(start)?)
 }
 
-fn header_of(entries: &SchemaMetadata) -> Result<FragmentHeader, FragmentError> {
-    let entry = |name: &str| {
-        entries
-            .get(&format!("opal.{name}"))
-            .map(String::as_str)
-            .ok_or_else(|| damaged(format_args!("no entry opal.{name}")))
-    };
-    let number =
-        |name: &str| entry(name)?.parse::<u64>().map_err(|_| damaged(format_args!("opal.{name} is not a number")));
-    if entry("version")? != VERSION {
-        return Err(FragmentError::Version(entry("version")?.to_owned()));
-    }
+fn header_of(entries: &Entries) -> Result<FragmentHeader, FragmentError> {
+    entries.check_version()?;
     Ok(FragmentHeader {
-        collection: CollectionId::parse(entry("collection")?).ok_or_else(|| damaged("opal.collection"))?,
-        lsn: Lsn(number("lsn")?),
-        nonce: Nonce::parse(entry("nonce")?).ok_or_else(|| damaged("opal.nonce"))?,
-        previous: Nonce::parse(entry("previous_nonce")?).ok_or_else(|| damaged("opal.previous_nonce"))?,
-        count: number("count")?.try_into().map_err(|_| damaged("opal.count"))?,
-        set_hash: SetHash::parse(entry("set_hash")?).ok_or_else(|| damaged("opal.set_hash"))?,
-        created_at: Timestamp(number("created_at_ms")?),
+        collection: entries.parsed("collection", CollectionId::parse)?,
+        lsn: Lsn(entries.number("lsn")?),
+        nonce: entries.parsed("nonce", Nonce::parse)?,
+        previous: entries.parsed("previous_nonce", Nonce::parse)?,
+        count: entries.number("count")?.try_into().map_err(damaged)?,
+        set_hash: entries.parsed("set_hash", SetHash::parse)?,
+        created_at: Timestamp(entries.number("created_at_ms")?),
+        log_operations: entries.number("log_operations")?,
+        log_bytes: entries.number("log_bytes")?,
+        packed: Lsn(entries.number("packed")?),
+        requests: serde_json::from_str(entries.text("requests")?).map_err(damaged)?,
     })
 }
 
 /// The fragment in `body`, after its checksum, its count and its set-hash were found right. Cost: one copy of the data.
 pub fn decode(body: &[u8]) -> Result<Fragment, FragmentError> {
-    let stream = checked_stream(body)?;
-    let mut cursor = Cursor::new(stream);
-    let metadata = read::read_stream_metadata(&mut cursor).map_err(damaged)?;
-    let header = header_of(&metadata.schema.metadata)?;
-    let names: Vec<String> = metadata.schema.fields.iter().map(|field| field.name.clone()).collect();
-    let mut batches = Vec::new();
-    for state in read::StreamReader::new(cursor, metadata, None) {
-        let read::StreamState::Some(chunk) = state.map_err(damaged)? else { break };
-        batches.push(Columns::of(&names, &chunk)?);
-    }
-    let fragment = Fragment { header, bytes: body.len(), batches };
-    let (mut count, mut sum) = (0, SetHash::default());
-    for operation in fragment.operations() {
-        count += 1;
-        sum = sum.with(operation_hash(&operation));
-    }
-    let whole = count == fragment.header.count && sum == fragment.header.set_hash;
-    if whole { Ok(fragment) } else { Err(damaged("count or set-hash differ from the header")) }
-}
-
-/// The Arrow stream of `body`, if the trailer says that it is what was written.
-fn checked_stream(body: &[u8]) -> Result<&[u8], FragmentError> {
-    if body.len() > limits::FRAGMENT_BYTES_MAX {
-        return Err(damaged(format_args!("{} bytes are more than any fragment has", body.len())));
-    }
-    let at = body.len().checked_sub(TRAILER_BYTES).ok_or_else(|| damaged("shorter than a trailer"))?;
-    let (stream, trailer) = body.split_at(at);
-    let (magic, checksum) = trailer.split_at(MAGIC.len());
-    if magic != MAGIC {
-        return Err(damaged("no trailer"));
-    }
-    if checksum != xxh3_64(stream).to_le_bytes() {
-        return Err(damaged("checksum mismatch"));
-    }
-    Ok(stream)
-}
-
-/// The columns of one record batch, by checked type. Copies share what they hold.
-#[derive(Clone, Debug)]
-struct Columns {
-    kinds: Vec<OperationKind>,
-    id: Utf8Array<i32>,
-    embedding: Option<FixedSizeListArray>,
-    document: Utf8Array<i32>,
-    uri: Utf8Array<i32>,
-    metadata: Utf8Array<i32>,
-}
-
-impl Columns {
-    fn of(names: &[String], chunk: &Chunk<Box<dyn Array>>) -> Result<Self, FragmentError> {
-        let column = |name: &str| names.iter().zip(chunk.arrays()).find(|(n, _)| *n == name).map(|(_, array)| array);
-        let text = |name: &str| {
-            let array = column(name).and_then(|array| array.as_any().downcast_ref::<Utf8Array<i32>>());
-            array.cloned().ok_or_else(|| damaged(format_args!("no text column {name}")))
-        };
-        let embedding = match column("embedding") {
-            None => None,
-            Some(array) => Some(vectors(array.as_ref()).ok_or_else(|| damaged("embedding is not a list of f32"))?),
-        };
-        let kinds = text("op")?.values_iter().map(kind_of).collect::<Option<Vec<_>>>();
-        Ok(Columns {
-            kinds: kinds.ok_or_else(|| damaged("unknown op"))?,
-            id: text("id")?,
-            embedding,
-            document: text("document")?,
-            uri: text("uri")?,
-            metadata: text("metadata")?,
-        })
-    }
-
-    fn operation(&self, row: usize) -> OperationView<'_> {
-        let embedding = self.embedding.as_ref().filter(|list| list.is_valid(row));
-        OperationView {
-            kind: self.kinds[row],
-            id: self.id.value(row),
-            embedding: embedding.map(|list| &floats(list).expect("checked")[row * list.size()..][..list.size()]),
-            document: self.document.get(row),
-            uri: self.uri.get(row),
-            metadata: self.metadata.get(row).map(Cow::Borrowed),
-        }
-    }
-}
-
-/// The column of vectors, if that is what `array` is.
-fn vectors(array: &dyn Array) -> Option<FixedSizeListArray> {
-    array.as_any().downcast_ref::<FixedSizeListArray>().filter(|list| floats(list).is_some()).cloned()
-}
-
-/// All vectors of a column, one behind the other.
-fn floats(list: &FixedSizeListArray) -> Option<&[f32]> {
-    Some(list.values().as_any().downcast_ref::<PrimitiveArray<f32>>()?.values().as_slice())
+    let (entries, columns) = columns::read(body, MAGIC)?;
+    let rows = 0..columns.len();
+    Fragment::checked(header_of(&entries)?, Arc::new(columns), rows)
 }
 
 #[cfg(test)]

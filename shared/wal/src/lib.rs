@@ -5,21 +5,21 @@
 //! - [`fragment`]: a batch of operations <-> bytes (Arrow IPC), with nonce, set-hash and the predecessor's nonce
 //! - [`claim`]: the pure state machine of "who owns the next LSN": when to put, look, re-read the row, acknowledge
 //! - [`tail`]: which keys to probe for the end of the log, pure as well
-//! - [`Writer`] and [`Reader`]: the two that await
+//! - [`Writer`] and [`Reader`]: they await; [`pack`]: fragments folded together, and [`Packer`], who folds them
 //!
 //! ```
 //! # use futures_util::FutureExt;
 //! # let runtime = runtime::NativeRuntime::new();
 //! # async {
 //! use model::{CollectionId, LogEnd, Operation};
-//! use wal::{Placement, Reader, RowView, Writer};
+//! use wal::{Reader, RowView, Writer};
 //! let store = storage::MemoryStore::default();
 //! let id = CollectionId::from_u128(1);
 //! # struct Rows; impl wal::RowSource for Rows { async fn refresh(&self) -> Result<RowView, wal::RefreshError> { unreachable!() } }
 //! # let (rows, row, deadline) = (Rows, RowView { gc_floor: model::Lsn(0), watermark: model::Lsn(0), requested_at: model::Timestamp(0) }, model::Timestamp(1));
 //! let writer = Writer { store: &store, runtime: &runtime, rows: &rows, collection: id };
 //! let operations = vec![Operation::delete("a".into())];
-//! let end = writer.append(&operations, row, Placement::Anywhere(None), deadline).await.unwrap();
+//! let end = writer.append(operations, row, deadline).await.unwrap();
 //! let mut seen = Vec::new();
 //! Reader { store: &store, collection: id }.read(LogEnd::EMPTY, |fragment| seen.push(fragment)).await.unwrap();
 //! # };
@@ -29,12 +29,16 @@
 
 mod batch;
 pub mod claim;
+mod columns;
 pub mod fragment;
+pub mod pack;
 mod reader;
 pub mod tail;
 mod writer;
 
 pub use claim::RowView;
-pub use fragment::{Fragment, FragmentError, FragmentHeader};
+pub use columns::{Contents, FragmentError, content_hash};
+pub use fragment::{Fragment, FragmentHeader, KeyedRequest};
+pub use pack::Packer;
 pub use reader::{Reader, TailError};
-pub use writer::{AppendError, Placement, RefreshError, RowSource, Writer};
+pub use writer::{Append, AppendError, RefreshError, RowSource, Writer};

@@ -1,13 +1,15 @@
 //! Carries out what [`crate::claim`] decides.
 
 use crate::claim::{Claim, ClaimError, PutReply, RowView, Step};
-use crate::fragment::{self, FragmentHeader, HEADER_BYTES_MAX};
-use crate::tail::EndSearch;
+use crate::columns::Contents;
+use crate::fragment::{self, FragmentHeader, KeyedRequest};
+use crate::reader::{Reader, TailError};
 use bytes::Bytes;
-use futures_util::future::{join, join_all};
-use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, SetHash, Timestamp, keys};
+use futures_util::future::join;
+use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, Timestamp, keys};
 use runtime::{Backoff, Runtime};
-use storage::{ObjectStore, PutError, PutMode, ReadError};
+use std::cell::RefCell;
+use storage::{ObjectStore, PutError, PutMode};
 
 /// Reads a collection's catalog row anew, from the primary.
 pub trait RowSource {
@@ -32,19 +34,10 @@ pub enum RefreshError {
     Unavailable(String),
 }
 
-/// Where a batch may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// To the first free LSN. `Some`: where the end was last seen, which saves finding it.
-    Anywhere(Option<LogEnd>),
-    /// To this LSN or nowhere: the batch was decided by reading everything before it.
-    Exactly(LogEnd),
-}
-
 /// Why a batch was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Nothing was written: another writer was there first. Only with [`Placement::Exactly`]: decide again.
+    /// Nothing was written: another writer was there first. Only with [`Append::exactly`]: decide again.
     #[error("another writer has fragment {0}")]
     Conflict(Lsn),
     /// Nothing was written: what was believed of the end of the log is too old. Forget it and begin anew.
@@ -69,6 +62,87 @@ pub enum AppendError {
     },
 }
 
+/// An append under way: plain data, so that another request may go on with it when the one that began it stops.
+#[derive(Debug)]
+pub struct Append {
+    /// Until they are encoded for the first time.
+    operations: Vec<Operation>,
+    contents: Contents,
+    request: Option<KeyedRequest>,
+    claim: Claim,
+    /// Empty until the first one is made.
+    body: Bytes,
+    /// Whether the row was read since the operations were settled.
+    revalidated: bool,
+}
+
+impl Append {
+    /// All of `operations` as one fragment at `end`, or behind it if that is taken.
+    ///
+    /// `row` is the row as last seen. Whoever's operations these are must have asked before: an acknowledgement proves
+    /// that the collection was not deleted before this call.
+    pub fn anywhere(operations: Vec<Operation>, end: LogEnd, row: RowView, deadline: Timestamp) -> Self {
+        Append::new(operations, Claim::anywhere(end, row, deadline))
+    }
+
+    /// All of `operations` as one fragment at `end` or nowhere: they were decided by reading everything before it.
+    pub fn exactly(operations: Vec<Operation>, end: LogEnd, row: RowView, deadline: Timestamp) -> Self {
+        Append::new(operations, Claim::exactly(end, row, deadline))
+    }
+
+    /// With what is remembered of the request, so that it is not carried out twice.
+    #[must_use]
+    pub fn keyed(self, request: Option<KeyedRequest>) -> Self {
+        Append { request, ..self }
+    }
+
+    fn new(operations: Vec<Operation>, claim: Claim) -> Self {
+        let contents = Contents::of(operations.iter().map(Operation::view));
+        Append { operations, contents, request: None, claim, body: Bytes::new(), revalidated: false }
+    }
+
+    /// To be called by whoever goes on with what another request stopped doing.
+    pub fn resume(&mut self) {
+        self.claim.resume();
+    }
+
+    /// To be called when it ended with [`AppendError::StaleEnd`]: nothing of it was written, and it begins at `end`.
+    pub fn begin_again(&mut self, end: LogEnd, row: RowView, deadline: Timestamp) {
+        self.claim = Claim::anywhere(end, row, deadline);
+    }
+
+    fn step(&mut self, now: Timestamp) -> Step {
+        match self.claim.step(now) {
+            // A success counts only when the row was seen during this write.
+            Step::Done(Ok(_)) if !self.revalidated && now < self.claim.deadline() => Step::RefreshRow,
+            Step::Done(Ok(_)) if !self.revalidated => Step::Done(Err(ClaimError::Unknown)),
+            step => step,
+        }
+    }
+
+    fn report_row(&mut self, row: Result<RowView, RefreshError>) -> Result<(), AppendError> {
+        match row {
+            Ok(row) => self.claim.row(row),
+            Err(RefreshError::Deleted) => return Err(AppendError::Deleted),
+            Err(RefreshError::Unavailable(_)) => return Ok(()),
+        }
+        self.revalidated = true;
+        Ok(())
+    }
+
+    /// A body of its own for each LSN and each try of another one: the nonce says whose put succeeded.
+    fn encode(&mut self, collection: CollectionId, end: &LogEnd, nonce: Nonce, now: Timestamp) {
+        let mut header = FragmentHeader::behind(end, collection, nonce, now, &self.contents);
+        header.requests.extend(self.request.clone());
+        self.claim.body(&header);
+        self.body = if self.body.is_empty() {
+            fragment::encode(&header, &std::mem::take(&mut self.operations))
+        } else {
+            fragment::with_header(&self.body, &header).expect("a body made here is sound")
+        };
+    }
+}
+
 /// Appends to the log of one collection.
 #[derive(Clone, Copy)]
 pub struct Writer<'a, S, R, V> {
@@ -83,84 +157,77 @@ pub struct Writer<'a, S, R, V> {
 }
 
 impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
-    /// Appends `operations` as one fragment: all of them or none. Returns the end of the log behind it.
-    ///
-    /// `row` is the row as last seen. Beside the first put it is read again, so that an acknowledgement also proves
-    /// that the collection was not deleted before the write began.
-    ///
-    /// Cost, warm and uncontended: one put and, beside it, one catalog read. Cold: about log₄ of the log's length in
-    /// HEADs, five at a time, and one ranged get first.
+    /// Appends `operations` as one fragment behind all others, wherever that is. See [`Writer::find_end`] and
+    /// [`Writer::carry_out`].
     pub async fn append(
         &self,
-        operations: &[Operation],
+        operations: Vec<Operation>,
         row: RowView,
-        placement: Placement,
         deadline: Timestamp,
     ) -> Result<LogEnd, AppendError> {
-        let mut claim = match placement {
-            Placement::Exactly(end) => Claim::exactly(end, row, deadline),
-            Placement::Anywhere(Some(end)) => Claim::anywhere(end, row, deadline),
-            Placement::Anywhere(None) => Claim::anywhere(self.find_end(row.watermark).await?, row, deadline),
-        };
-        let set_hash = fragment::set_hash(operations);
-        let mut body = Bytes::new();
+        let end = self.find_end(row.watermark).await?;
+        let append = RefCell::new(Append::anywhere(operations, end, row, deadline));
+        self.carry_out(&append, || true).await.expect("nobody else goes on with it")
+    }
+
+    /// Carries out an append: all of its operations or none. Returns the end of the log behind it; `None` as soon as
+    /// `is_mine` says that another request has taken over.
+    ///
+    /// Beside the first put the row is read again, so that an acknowledgement also proves that the collection was not
+    /// deleted before the write began.
+    ///
+    /// Cost, warm and uncontended: one put and, beside it, one catalog read.
+    pub async fn carry_out(
+        &self,
+        append: &RefCell<Append>,
+        is_mine: impl Fn() -> bool,
+    ) -> Option<Result<LogEnd, AppendError>> {
         let mut backoff = Backoff::default();
-        let mut revalidated = false;
-        loop {
-            let mut step = Some(claim.step(self.runtime.now()));
-            while let Some(now) = step.take() {
-                match now {
-                    Step::Encode(end) => body = self.encode(operations, set_hash, end, &mut claim),
-                    Step::Put(lsn) if !revalidated => {
-                        let (reply, row) = join(self.put(lsn, &body), self.rows.refresh()).await;
-                        revalidated = self.report_row(row, &mut claim)?;
-                        step = claim.put(reply?);
-                    }
-                    Step::Put(lsn) => step = claim.put(self.put(lsn, &body).await?),
-                    Step::Look(lsn) => step = self.look(lsn, &mut claim).await?,
-                    Step::RefreshRow => {
-                        revalidated = self.report_row(self.rows.refresh().await, &mut claim)?;
-                        step = (!revalidated).then_some(Step::Pause);
-                    }
-                    Step::Pause => drop(backoff.pause(self.runtime).await),
-                    // A success counts only when the row was seen during this write.
-                    Step::Done(Ok(_)) if !revalidated && self.runtime.now() < deadline => step = Some(Step::RefreshRow),
-                    Step::Done(Ok(_)) if !revalidated => {
-                        return Err(AppendError::Unknown("the catalog did not answer in time".to_owned()));
-                    }
-                    Step::Done(result) => return result.map_err(AppendError::from),
+        while is_mine() {
+            let now = self.runtime.now();
+            let step = append.borrow_mut().step(now);
+            let pause = match step {
+                Step::Done(result) => return Some(result.map_err(AppendError::from)),
+                Step::Encode(end) => {
+                    append.borrow_mut().encode(self.collection, &end, Nonce(self.runtime.random()), now);
+                    Ok(false)
                 }
+                Step::Put(lsn) => self.put(lsn, append).await,
+                Step::Look(lsn) => self.look(lsn, append).await,
+                Step::RefreshRow => {
+                    let row = self.rows.refresh().await;
+                    let answered = row.is_ok();
+                    append.borrow_mut().report_row(row).map(|()| !answered)
+                }
+            };
+            match pause {
+                Ok(true) => drop(backoff.pause(self.runtime).await),
+                Ok(false) => {}
+                Err(error) => return Some(Err(error)),
             }
         }
+        None
     }
 
-    fn report_row(&self, row: Result<RowView, RefreshError>, claim: &mut Claim) -> Result<bool, AppendError> {
-        match row {
-            Ok(row) => claim.row(row),
-            Err(RefreshError::Deleted) => return Err(AppendError::Deleted),
-            Err(RefreshError::Unavailable(_)) => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// A body of its own for each LSN and each try of another one: the nonce says whose put succeeded.
-    fn encode(&self, operations: &[Operation], set_hash: SetHash, end: LogEnd, claim: &mut Claim) -> Bytes {
-        let header = FragmentHeader {
-            collection: self.collection,
-            lsn: end.next,
-            nonce: Nonce(self.runtime.random()),
-            previous: end.last_nonce,
-            count: u32::try_from(operations.len()).expect("a batch is below 2^20 operations"),
-            set_hash,
-            created_at: self.runtime.now().max(end.last_created_at),
+    /// Puts the body, the first time with a look at the row beside it. Returns whether a pause is due.
+    async fn put(&self, lsn: Lsn, append: &RefCell<Append>) -> Result<bool, AppendError> {
+        let (body, revalidated) = {
+            let append = append.borrow();
+            (append.body.clone(), append.revalidated)
         };
-        claim.body(header.nonce, header.set_hash, header.created_at);
-        fragment::encode(&header, operations)
+        let reply = if revalidated {
+            self.put_body(lsn, body).await
+        } else {
+            let (reply, row) = join(self.put_body(lsn, body), self.rows.refresh()).await;
+            append.borrow_mut().report_row(row)?;
+            reply
+        };
+        Ok(append.borrow_mut().claim.put(reply?))
     }
 
-    async fn put(&self, lsn: Lsn, body: &Bytes) -> Result<PutReply, AppendError> {
+    async fn put_body(&self, lsn: Lsn, body: Bytes) -> Result<PutReply, AppendError> {
         let key = keys::fragment(self.collection, lsn);
-        match self.store.put(&key, body.clone(), PutMode::Create).await {
+        match self.store.put(&key, body, PutMode::Create).await {
             Ok(_) => Ok(PutReply::Written),
             Err(PutError::Precondition) => Ok(PutReply::Taken),
             Err(PutError::Busy(_)) => Ok(PutReply::Busy),
@@ -169,66 +236,49 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
         }
     }
 
-    async fn look(&self, lsn: Lsn, claim: &mut Claim) -> Result<Option<Step>, AppendError> {
-        match self.header(lsn).await {
-            Ok(header) => {
-                claim.looked(header.as_ref());
-                if let Some(end) = self.rows.known_end() {
-                    claim.skip_to(end);
-                }
-                // A put that vanished: the store is in trouble, and the put may still be on its way.
-                Ok(header.is_none().then_some(Step::Pause))
-            }
-            Err(AppendError::NotWritten(_)) => Ok(Some(Step::Pause)),
-            Err(broken) => Err(broken),
+    /// Looks at what is at `lsn`. Returns whether a pause is due.
+    async fn look(&self, lsn: Lsn, append: &RefCell<Append>) -> Result<bool, AppendError> {
+        let header = match self.header(lsn).await {
+            Ok(header) => header,
+            Err(AppendError::NotWritten(_)) => return Ok(true),
+            Err(broken) => return Err(broken),
+        };
+        let claim = &mut append.borrow_mut().claim;
+        claim.looked(header.as_ref());
+        if let Some(end) = self.rows.known_end() {
+            claim.skip_to(end);
         }
+        // A put that vanished: the store is in trouble, and the put may still be on its way.
+        Ok(header.is_none())
     }
 
-    /// The header at `lsn`; `None` if there is no object.
-    async fn header(&self, lsn: Lsn) -> Result<Option<FragmentHeader>, AppendError> {
-        let key = keys::fragment(self.collection, lsn);
-        let Some(start) =
-            self.store.get_range(&key, 0..HEADER_BYTES_MAX).await.map_err(|error| unreadable(&key, error))?
-        else {
-            return Ok(None);
-        };
-        match fragment::decode_header(&start) {
-            Ok(header) if header.lsn == lsn && header.collection == self.collection => Ok(Some(header)),
-            Ok(_) => Err(AppendError::Broken { key, reason: "the header names another fragment".to_owned() }),
-            Err(error) => Err(AppendError::Broken { key, reason: error.to_string() }),
-        }
+    /// The header at `lsn`; `None` if there is no object. Cost: one ranged get. Errors: as of an append that left nothing
+    /// behind.
+    pub async fn header(&self, lsn: Lsn) -> Result<Option<FragmentHeader>, AppendError> {
+        Ok(self.reader().header(lsn).await?)
     }
 
     /// The end of the log: the first LSN at or after `watermark` that does not exist, and its predecessor's header.
-    async fn find_end(&self, watermark: Lsn) -> Result<LogEnd, AppendError> {
-        let mut search = EndSearch::from(watermark);
-        let next = loop {
-            if let Some(end) = search.found() {
-                break end;
-            }
-            let wave = search.wave();
-            let sizes = join_all(wave.iter().map(|lsn| self.exists(*lsn))).await;
-            for (lsn, exists) in wave.into_iter().zip(sizes) {
-                search.observe(lsn, exists?);
-            }
-        };
+    ///
+    /// Cost: see [`Reader::find_next`], and one ranged get. Errors: as of an append that left nothing behind.
+    pub async fn find_end(&self, watermark: Lsn) -> Result<LogEnd, AppendError> {
+        let next = self.reader().find_next(watermark).await?;
         let Some(last) = next.previous() else { return Ok(LogEnd::EMPTY) };
-        let header = self.header(last).await?;
-        header.map(|header| header.as_end()).ok_or(AppendError::StaleEnd)
+        self.header(last).await?.map(|header| header.as_end()).ok_or(AppendError::StaleEnd)
     }
 
-    async fn exists(&self, lsn: Lsn) -> Result<bool, AppendError> {
-        let key = keys::fragment(self.collection, lsn);
-        let size = self.store.head(&key).await.map_err(|error| unreadable(&key, error))?;
-        Ok(size.is_some())
+    fn reader(&self) -> Reader<'_, S> {
+        Reader { store: self.store, collection: self.collection }
     }
 }
 
 /// A read that failed before anything was put.
-fn unreadable(key: &str, error: ReadError) -> AppendError {
-    match error {
-        ReadError::Unavailable(reason) => AppendError::NotWritten(reason),
-        ReadError::Refused(reason) => AppendError::Broken { key: key.to_owned(), reason },
+impl From<TailError> for AppendError {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Unavailable(reason) => AppendError::NotWritten(reason),
+            TailError::Broken { key, reason } => AppendError::Broken { key, reason },
+        }
     }
 }
 

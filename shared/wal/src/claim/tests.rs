@@ -11,7 +11,7 @@ fn row(floor: u64, age_ms: u64) -> RowView {
 }
 
 fn end(next: u64) -> LogEnd {
-    LogEnd { next: Lsn(next), last_nonce: Nonce(77), last_created_at: NOW }
+    LogEnd { next: Lsn(next), last_nonce: Nonce(77), last_created_at: NOW, ..LogEnd::EMPTY }
 }
 
 fn anywhere(next: u64, row: RowView) -> Claim {
@@ -27,6 +27,10 @@ fn header(lsn: u64, nonce: u128, set_hash: u128) -> FragmentHeader {
         count: 1,
         set_hash: SetHash(set_hash),
         created_at: NOW,
+        log_operations: lsn + 1,
+        log_bytes: 1,
+        packed: Lsn(0),
+        requests: Vec::new(),
     }
 }
 
@@ -34,18 +38,15 @@ fn header(lsn: u64, nonce: u128, set_hash: u128) -> FragmentHeader {
 fn put(claim: &mut Claim, lsn: u64, reply: PutReply) {
     if let Step::Encode(end) = claim.step(NOW) {
         assert_eq!(end.next, Lsn(lsn));
-        claim.body(Nonce(5), SetHash(9), NOW);
+        claim.body(&header(lsn, 5, 9));
     }
     assert_eq!(claim.step(NOW), Step::Put(Lsn(lsn)));
-    assert_eq!(claim.put(reply), (reply == PutReply::Busy).then_some(Step::Pause));
+    assert_eq!(claim.put(reply), reply == PutReply::Busy);
 }
 
 #[track_caller]
 fn check_written(claim: &mut Claim, lsn: u64) {
-    assert_eq!(
-        claim.step(NOW),
-        Step::Done(Ok(LogEnd { next: Lsn(lsn + 1), last_nonce: Nonce(5), last_created_at: NOW }))
-    );
+    assert_eq!(claim.step(NOW), Step::Done(Ok(header(lsn, 5, 9).as_end())));
 }
 
 #[test]
@@ -201,4 +202,19 @@ fn a_loser_goes_on_where_others_of_its_isolate_have_been() {
     claim.skip_to(end(7));
     put(&mut claim, 9, PutReply::Written);
     check_written(&mut claim, 9);
+}
+
+#[test]
+fn whoever_goes_on_with_a_stopped_claim_looks_before_anything_else() {
+    let mut claim = anywhere(4, row(0, 0));
+    claim.resume();
+    let Step::Encode(_) = claim.step(NOW) else { panic!("nothing was under way") };
+    claim.body(&header(4, 5, 9));
+    claim.resume();
+    assert_eq!(claim.step(NOW), Step::Look(Lsn(4)));
+    claim.looked(None);
+    assert_eq!(claim.step(NOW), Step::Put(Lsn(4)), "the same body at the same LSN");
+    assert!(!claim.put(PutReply::Written));
+    claim.resume();
+    check_written(&mut claim, 4);
 }

@@ -1,7 +1,7 @@
 //! What readers hand out and ask for, over a log of small fragments in memory.
 
 use super::*;
-use crate::FragmentHeader;
+use crate::{Contents, FragmentHeader};
 use model::{Nonce, Operation, Timestamp};
 use runtime::NativeRuntime;
 use storage::{Faulty, MemoryStore, PutMode};
@@ -13,17 +13,12 @@ type Store = Faulty<MemoryStore, NativeRuntime>;
 /// A log of `length` fragments, each with one operation.
 async fn log(length: u64) -> Store {
     let store = MemoryStore::default();
+    let mut end = LogEnd::EMPTY;
     for lsn in 0..length {
         let operations = [Operation::delete(lsn.to_string().as_str().into())];
-        let header = FragmentHeader {
-            collection: COLLECTION,
-            lsn: Lsn(lsn),
-            nonce: Nonce(u128::from(lsn) + 1),
-            previous: Nonce(u128::from(lsn)),
-            count: 1,
-            set_hash: fragment::set_hash(&operations),
-            created_at: Timestamp(lsn),
-        };
+        let contents = Contents::of(operations.iter().map(Operation::view));
+        let header = FragmentHeader::behind(&end, COLLECTION, Nonce(u128::from(lsn) + 1), Timestamp(lsn), &contents);
+        end = header.as_end();
         let key = keys::fragment(COLLECTION, Lsn(lsn));
         store.put(&key, fragment::encode(&header, &operations), PutMode::Create).await.unwrap();
     }
@@ -52,7 +47,7 @@ async fn fragments_are_read_again_in_order_and_none_besides() {
         store.reset_counts();
         let mut seen = Vec::new();
         let asked: Vec<Lsn> = lsns.iter().copied().map(Lsn).collect();
-        reader(&store).fragments(&asked, |f| seen.push(f.header.lsn.0)).await.unwrap();
+        reader(&store).fragments(&asked, &LogEnd::EMPTY, |f| seen.push(f.header.lsn.0)).await.unwrap();
         assert_eq!((store.counts().total(), seen), (lsns.len() as u64, lsns));
     }
 }
@@ -61,7 +56,7 @@ async fn fragments_are_read_again_in_order_and_none_besides() {
 async fn a_fragment_that_is_gone_or_out_of_the_chain_is_an_error() {
     let store = log(4).await;
     let broken = async |lsns: &[Lsn]| {
-        let error = reader(&store).fragments(lsns, drop).await.unwrap_err();
+        let error = reader(&store).fragments(lsns, &LogEnd::EMPTY, drop).await.unwrap_err();
         let TailError::Broken { key, .. } = error else { panic!("{error:?}") };
         key
     };

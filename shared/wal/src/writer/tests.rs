@@ -1,7 +1,8 @@
 //! Writers over a store that fails on purpose: every acknowledged batch is in the log once, and nothing else is doubled.
 
 use super::*;
-use crate::{Fragment, Reader, TailError};
+use crate::Fragment;
+use futures_util::future::join_all;
 
 use runtime::NativeRuntime;
 use std::cell::Cell;
@@ -34,6 +35,12 @@ impl RowSource for Rows {
     }
 }
 
+/// Where a batch may go; `None`: the writer has to find the end.
+enum Placement {
+    Anywhere(Option<LogEnd>),
+    Exactly(LogEnd),
+}
+
 struct World {
     store: Faulty<MemoryStore, NativeRuntime>,
     runtime: NativeRuntime,
@@ -61,7 +68,15 @@ impl World {
         let store = Retry::new(self.store.clone(), self.runtime.clone());
         let writer = Writer { store: &store, runtime: &self.runtime, rows: &self.rows, collection: COLLECTION };
         let deadline = self.runtime.now().plus_ms(DEADLINE_MS);
-        writer.append(&[Operation::delete(id.into())], self.row(), placement, deadline).await
+        let (operations, row) = (vec![Operation::delete(id.into())], self.row());
+        let append = match placement {
+            Placement::Exactly(end) => Append::exactly(operations, end, row, deadline),
+            Placement::Anywhere(Some(end)) => Append::anywhere(operations, end, row, deadline),
+            Placement::Anywhere(None) => {
+                Append::anywhere(operations, writer.find_end(row.watermark).await?, row, deadline)
+            }
+        };
+        writer.carry_out(&RefCell::new(append), || true).await.expect("nobody takes over")
     }
 
     async fn write(&self, id: &str, end: Option<LogEnd>) -> LogEnd {
