@@ -92,10 +92,8 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
             lines.push(line);
         }
     }
-    println!("\nacknowledged records a second, opal : original");
-    for pair in lines.chunks_exact(2).filter(|_| servers.len() == 2) {
-        let ratio = pair[0].records_a_second() / pair[1].records_a_second();
-        println!("batch {:>4}, {:>2} writers  {ratio:>6.2}", pair[0].batch, pair[0].writers);
+    if original.is_some() {
+        print_ratios(&lines);
     }
     if let Some(inspector) = stack.inspector() {
         for &batch in &arguments.batches {
@@ -104,6 +102,15 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
     }
     stack.stop();
     Ok(())
+}
+
+/// The lines of both servers follow each other.
+fn print_ratios(lines: &[Line]) {
+    println!("\nacknowledged records a second, opal : original");
+    for pair in lines.chunks_exact(2) {
+        let ratio = pair[0].records_a_second() / pair[1].records_a_second();
+        println!("batch {:>4}, {:>2} writers  {ratio:>6.2}", pair[0].batch, pair[0].writers);
+    }
 }
 
 /// Prints the shares of the processes, and of the stages within the gateway. Sampling costs time itself: only shares count.
