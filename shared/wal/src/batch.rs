@@ -1,7 +1,7 @@
 //! Operations as one Arrow record batch, written where it belongs: sizes first, then every byte once.
 //!
 //! `arrow2` would need the columns as arrays, their bytes as a message and then the stream: three copies of a batch that
-//! may fill half an isolate. What it writes and what this writes are the same bytes.
+//! may fill half an isolate. What this writes `arrow2` reads, as does any other implementation.
 
 use crate::columns::kind_name;
 use arrow_format::ipc::planus::Builder;

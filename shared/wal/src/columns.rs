@@ -229,7 +229,7 @@ impl Entries {
     }
 }
 
-pub(crate) fn fields(dimension: Option<usize>) -> Vec<Field> {
+fn fields(dimension: Option<usize>) -> Vec<Field> {
     let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
     let mut fields = vec![text("op", false), text("id", false)];
     if let Some(dimension) = dimension {
@@ -239,7 +239,7 @@ pub(crate) fn fields(dimension: Option<usize>) -> Vec<Field> {
     fields
 }
 
-pub(crate) fn vector_type(dimension: usize) -> DataType {
+fn vector_type(dimension: usize) -> DataType {
     DataType::FixedSizeList(Box::new(Field::new("item", DataType::Float32, false)), dimension)
 }
 

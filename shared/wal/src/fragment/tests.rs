@@ -1,15 +1,8 @@
 //! Whatever is encoded decodes to itself; whatever else is decoded is an error, never a panic and never other data.
 
 use super::*;
-use crate::batch;
-use crate::columns::{fields, kind_name, vector_type};
-use arrow2::array::{FixedSizeListArray, MutableUtf8Array, PrimitiveArray, TryPush, Utf8Array};
-use arrow2::chunk::Chunk;
-use arrow2::datatypes::Schema;
-use arrow2::io::ipc::write;
 use model::{MetadataValue, OperationKind, RecordId};
 use proptest::prelude::*;
-use std::borrow::Cow;
 
 fn header(operations: &[Operation]) -> FragmentHeader {
     let end = LogEnd {
@@ -69,48 +62,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         })
 }
 
-/// The record batch as `arrow2` writes it.
-fn written_by_arrow2(operations: &[Operation]) -> Vec<u8> {
-    let text = |column: Vec<Option<String>>| {
-        let mut array = MutableUtf8Array::<i32>::new();
-        column.into_iter().for_each(|text| array.try_push(text).unwrap());
-        let array: Utf8Array<i32> = array.into();
-        array.boxed()
-    };
-    let column = |pick: fn(&Operation) -> Option<String>| text(operations.iter().map(pick).collect());
-    let mut columns = vec![column(|o| Some(kind_name(o.kind).to_owned())), column(|o| Some(o.id.0.clone()))];
-    let dimension = operations.iter().find_map(|operation| operation.embedding.as_ref().map(Vec::len));
-    if let Some(dimension) = dimension {
-        let values = operations.iter().flat_map(|o| o.embedding.clone().unwrap_or(vec![0.0; dimension])).collect();
-        let present = operations.iter().map(|operation| operation.embedding.is_some()).collect();
-        let values = PrimitiveArray::<f32>::from_vec(values).boxed();
-        columns.push(FixedSizeListArray::new(vector_type(dimension), values, Some(present)).boxed());
-    }
-    columns.extend([
-        column(|o| o.document.clone()),
-        column(|o| o.uri.clone()),
-        column(|o| o.view().metadata.map(Cow::into_owned)),
-    ]);
-    let schema = Schema { fields: fields(dimension), metadata: SchemaMetadata::default() };
-    let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
-    writer.start(&schema, None).unwrap();
-    let schema_bytes = writer.into_inner().len();
-    let mut writer = write::StreamWriter::new(Vec::new(), write::WriteOptions { compression: None });
-    writer.start(&schema, None).unwrap();
-    writer.write(&Chunk::new(columns), None).unwrap();
-    writer.into_inner().split_off(schema_bytes)
-}
-
 proptest! {
-    #[test]
-    fn a_batch_has_the_bytes_that_arrow2_writes(operations in prop::collection::vec(any_operation(), 0..70)) {
-        let dimension = operations.iter().find_map(|operation| operation.embedding.as_ref().map(Vec::len));
-        let mut stream = vec![1, 2, 3];
-        let views: Vec<_> = operations.iter().map(Operation::view).collect();
-        batch::append(&mut stream, &views, dimension);
-        prop_assert_eq!(&stream[3..], written_by_arrow2(&operations));
-    }
-
     #[test]
     fn decode_inverts_encode(operations in prop::collection::vec(any_operation(), 0..20)) {
         let body = encoded(&operations);
