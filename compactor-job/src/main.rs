@@ -2,7 +2,7 @@
 //! that each fragment is what was written and follows its predecessor; `opal-compactor probe-store` tries whether a store
 //! may hold logs at all. Compaction into index segments is not built yet.
 //!
-//! The bucket is named by the same variables as in the Workers: `S3_ENDPOINT` (plain HTTP so far), `S3_BUCKET`,
+//! The bucket is named by the same variables as in the Workers: `S3_ENDPOINT`, `S3_BUCKET`,
 //! `S3_REGION`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`, `S3_SESSION_TOKEN`.
 
 mod probe;

@@ -1,20 +1,21 @@
-//! The native adapter: tokio's timers and hyper's client, plain HTTP only.
+//! The native adapter: tokio's timers and hyper's client, HTTPS by rustls with the machine's certificates.
 
 use crate::{Http, HttpError, Runtime};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use model::Timestamp;
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The world as a native program sees it. Needs a tokio runtime around it when it sleeps or fetches.
-///
-/// It speaks plain HTTP: it serves tests and tools on the local stack.
 #[derive(Clone)]
 pub struct NativeRuntime {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     traceparent: Option<HeaderValue>,
 }
 
@@ -27,7 +28,7 @@ impl Default for NativeRuntime {
 impl NativeRuntime {
     /// A runtime with a connection pool of its own.
     pub fn new() -> Self {
-        NativeRuntime { client: Client::builder(TokioExecutor::new()).build_http(), traceparent: None }
+        NativeRuntime { client: Client::builder(TokioExecutor::new()).build(connector()), traceparent: None }
     }
 
     /// The same, whose requests carry this W3C `traceparent`.
@@ -36,6 +37,19 @@ impl NativeRuntime {
         self.traceparent = Some(traceparent);
         self
     }
+}
+
+/// HTTP, and HTTPS to whom the machine's certificates vouch for; without any, HTTPS finds nobody to trust.
+fn connector() -> HttpsConnector<HttpConnector> {
+    static TLS: OnceLock<ClientConfig> = OnceLock::new();
+    let tls = TLS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        versions.expect("ring knows the usual versions").with_root_certificates(roots).with_no_client_auth()
+    });
+    HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().build()
 }
 
 impl Runtime for NativeRuntime {
