@@ -20,7 +20,7 @@ async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Resp
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
     let store = BoundStore::from_env(&env, runtime.clone()).map_err(|error| invalid(&error))?;
-    let executor = Executor { store: Retry::new(store, runtime), cache: CACHE.with(|cache| *cache) };
+    let executor = Executor { store: Retry::new(store, runtime.clone()), runtime, cache: CACHE.with(|cache| *cache) };
     let response = executor.handle(head.map(|()| body)).await;
     if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {
         console_error!("{}", String::from_utf8_lossy(response.body()));

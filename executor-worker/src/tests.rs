@@ -40,9 +40,13 @@ impl World {
     }
 
     async fn count(&self, collection: CollectionId) -> Result<u64, PlanError> {
+        self.count_at(ReadLevel::default(), collection).await
+    }
+
+    async fn count_at(&self, level: ReadLevel, collection: CollectionId) -> Result<u64, PlanError> {
         let source = Source { collection, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
-        let executor = Executor { store: self.store.clone(), cache: &self.cache };
-        executor.run(&QueryPlan { source, read: Read::Count }).await.map(|answer| answer.count)
+        let executor = Executor { store: self.store.clone(), runtime: self.runtime.clone(), cache: &self.cache };
+        executor.run(&QueryPlan { source, read: Read::Count, level }).await.map(|answer| answer.count)
     }
 }
 
@@ -100,6 +104,40 @@ async fn a_store_that_is_down_is_an_error_and_is_read_again_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn levels_say_how_much_of_the_log_is_read() {
+    let world = World::new();
+    for n in 0..limits::BOUNDED_READ_FRAGMENTS + 3 {
+        world.add(COLLECTION, &n.to_string(), "").await;
+    }
+    let check = async |level, count, reads| {
+        world.store.reset_counts();
+        assert_eq!(world.count_at(level, COLLECTION).await, Ok(count), "{level:?}");
+        assert_eq!(world.store.counts().total(), reads, "{level:?}");
+    };
+    let (bound, all) = (limits::BOUNDED_READ_FRAGMENTS, limits::BOUNDED_READ_FRAGMENTS + 3);
+    check(ReadLevel::IndexOnly, 0, 0).await;
+    check(ReadLevel::IndexAndBoundedWal, bound, bound).await;
+    check(ReadLevel::IndexAndBoundedWal, bound, 0).await;
+    assert_eq!(world.count(COLLECTION).await, Ok(all));
+    check(ReadLevel::IndexAndBoundedWal, all, 0).await;
+    check(ReadLevel::IndexAndWal, all, 1).await;
+}
+
+#[tokio::test]
+async fn concurrent_cold_reads_fetch_a_log_once() {
+    let world = World::new();
+    for n in 0..20 {
+        world.add(COLLECTION, &n.to_string(), "").await;
+    }
+    world.store.reset_counts();
+    let counts = futures_util::future::join_all((0..8).map(|_| world.count(COLLECTION))).await;
+    assert!(counts.iter().all(|count| *count == Ok(20)), "{counts:?}");
+    // One looks for the end and reads all, each of the others probes for itself: eight readers of their own would take 160.
+    let reads = world.store.counts().total();
+    assert!(reads < 3 * 20, "{reads} reads");
+}
+
+#[tokio::test]
 async fn the_cache_keeps_to_its_budget() {
     let world = World::new();
     let document = "x".repeat(limits::EXECUTOR_CACHE_BYTES / 3);
@@ -116,9 +154,9 @@ async fn the_cache_keeps_to_its_budget() {
 async fn plans_cross_http() {
     let world = World::new();
     world.add(COLLECTION, "a", "").await;
-    let executor = Executor { store: world.store.clone(), cache: &world.cache };
+    let executor = Executor { store: world.store.clone(), runtime: world.runtime.clone(), cache: &world.cache };
     let source = Source { collection: COLLECTION, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
-    let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count }).expect("JSON");
+    let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count, level: ReadLevel::default() }).expect("JSON");
     let response = executor.handle(Request::new(plan.into())).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(serde_json::from_slice::<Answer>(response.body()).expect("an answer").count, 1);

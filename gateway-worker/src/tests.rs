@@ -29,7 +29,9 @@ impl Executors for ColdExecutor<'_> {
     async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
         let mut overlay = Overlay::default();
         let reader = wal::Reader { store: &self.store, collection: plan.source.collection };
-        let end = reader.read(LogEnd::EMPTY, |fragment| overlay.apply(fragment.operations()).expect("sound")).await;
+        let end = reader
+            .read(LogEnd::EMPTY, |fragment| overlay.apply(fragment.header.lsn, fragment.operations()).expect("sound"))
+            .await;
         let (hits, count) = overlay.answer(&plan.source, &plan.read)?;
         self.before.answered();
         Ok(Answer { end: end.expect("a sound log"), hits, count })
@@ -304,6 +306,19 @@ async fn a_record_that_stopped_matching_before_the_delete_committed_stays() {
     let (status, body) = world.send_with(&world.memory, &hook, "POST", &format!("{collection}/delete"), body).await;
     assert_eq!((status, body), (StatusCode::OK, json!({ "deleted": 1 })));
     assert_eq!(world.ids(&collection).await, json!(["a"]));
+}
+
+#[tokio::test]
+async fn a_read_below_the_default_level_asks_no_catalog_for_a_while() {
+    let world = World::new();
+    let collection = world.collection("docs").await;
+    world.add(&collection, "a").await;
+    for (level, calls) in [("index_and_bounded_wal", 0), ("index_only", 0), ("index_and_wal", 1)] {
+        world.reset_counts();
+        let path = format!("{collection}/count?read_level={level}");
+        let (status, _) = world.send_with(&world.memory, &Nothing, "GET", &path, Value::Null).await;
+        assert_eq!((status, world.counts()), (StatusCode::OK, (Counts::default(), calls)), "{level}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::{Either, join, select};
 use model::{CollectionId, LogEnd, Operation, Timestamp, keys, limits};
-use query::Read;
+use query::{Read, ReadLevel};
 use runtime::Runtime;
 use std::cell::RefCell;
 use std::pin::pin;
@@ -125,7 +125,8 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         self.trust_store().await?;
         self.admit(&seen).await?;
         let decide = async || {
-            let answer = self.read(scope, id, |row| check_read(&matching, row), &matching).await?;
+            let answer =
+                self.read(scope, id, |row| check_read(&matching, row), &matching, ReadLevel::IndexAndWal).await?;
             let hits = answer.hits.into_iter().flatten();
             let operations: Vec<Operation> = hits.map(|hit| Operation::delete(hit.id.as_str().into())).collect();
             check_count(operations.len())?;

@@ -10,7 +10,7 @@ use crate::{Executors, Gateway};
 use catalog::Catalog;
 use http::StatusCode;
 use model::{CollectionId, Filter};
-use query::Read;
+use query::{Read, ReadLevel};
 use runtime::Runtime;
 use storage::ObjectStore;
 
@@ -46,7 +46,7 @@ where
         Request::Delete(delete) => records.delete(delete).await,
         Request::Get(get) => records.get(get).await,
         Request::Query(query) => records.query(query).await,
-        Request::Count => records.count().await,
+        Request::Count(level) => records.count(level).await,
         Request::Unbuilt { message, filters } => records.refuse(message, &filters).await,
     }
 }
@@ -58,7 +58,7 @@ enum Request {
     Delete(Delete),
     Get(ReadRequest),
     Query(ReadRequest),
-    Count,
+    Count(ReadLevel),
     /// What this server does not have, and how it says so: where Chroma's single-node server has it not either, in the
     /// words of that one. `filters` must go with the collection's schema.
     Unbuilt {
@@ -77,11 +77,7 @@ impl Request {
             Verb::Delete => Request::Delete(call.parse(records::delete)?),
             Verb::Get => Request::Get(call.parse(records::get)?),
             Verb::Query => Request::Query(call.parse(records::query)?),
-            Verb::Count => {
-                // Every level promises at most what a linearizable count gives.
-                body::read_level(call.query())?;
-                Request::Count
-            }
+            Verb::Count => Request::Count(body::read_level(call.query())?),
             Verb::Search => Request::Unbuilt {
                 message: "Error executing plan: Not implemented: Search operation is not implemented for local executor",
                 filters: call.parse(unbuilt::search)?,
@@ -114,17 +110,23 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
     }
 
     async fn get(&self, request: ReadRequest) -> Answered {
-        let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read).await?;
+        let answer = self
+            .gateway
+            .read(self.scope, self.id, |row| request.check(row), &request.read, ReadLevel::default())
+            .await?;
         Ok(responses::json(StatusCode::OK, responses::get(&answer, &request.include)))
     }
 
     async fn query(&self, request: ReadRequest) -> Answered {
-        let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read).await?;
+        let answer = self
+            .gateway
+            .read(self.scope, self.id, |row| request.check(row), &request.read, ReadLevel::default())
+            .await?;
         Ok(responses::json(StatusCode::OK, responses::query(&answer, &request.include)))
     }
 
-    async fn count(&self) -> Answered {
-        let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count).await?;
+    async fn count(&self, level: ReadLevel) -> Answered {
+        let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count, level).await?;
         Ok(responses::json(StatusCode::OK, responses::count(answer.count)))
     }
 

@@ -93,7 +93,7 @@ impl World {
             dimension: None,
             space: Space::L2,
         };
-        let plan = QueryPlan { source, read: Read::Count };
+        let plan = QueryPlan { source, read: Read::Count, level: query::ReadLevel::default() };
         let answer = run_to_end(pool.run(&plan));
         (self.asked.take(), answer)
     }

@@ -4,6 +4,7 @@ use super::ApiError;
 use catalog::Page;
 use model::bounded::{self, NoRoom};
 use model::limits;
+use query::ReadLevel;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use std::str::FromStr;
@@ -104,33 +105,6 @@ fn refusal<T: DeserializeOwned>(body: &[u8], error: serde_json::Error) -> ApiErr
 pub fn page(query: Option<&str>) -> Result<Page, ApiError> {
     let (limit, offset) = (parameter::<u32>(query, "limit")?, parameter::<u32>(query, "offset")?);
     Ok(Page { limit: limit.map(u64::from), offset: offset.map_or(0, u64::from) })
-}
-
-/// How much of what was written a read must see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadLevel {
-    /// Everything acknowledged before the read began.
-    #[default]
-    IndexAndWal,
-    /// Only what is compacted.
-    IndexOnly,
-    /// What is compacted and a bounded part of the log.
-    IndexAndBoundedWal,
-}
-
-impl FromStr for ReadLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "index_and_wal" => Ok(ReadLevel::IndexAndWal),
-            "index_only" => Ok(ReadLevel::IndexOnly),
-            "index_and_bounded_wal" => Ok(ReadLevel::IndexAndBoundedWal),
-            _ => Err(format!(
-                "unknown variant `{text}`, expected one of `index_and_wal`, `index_only`, `index_and_bounded_wal`"
-            )),
-        }
-    }
 }
 
 /// `read_level` of a count; 400 if it is none.

@@ -270,9 +270,7 @@ impl From<PlanError> for ApiError {
                 ApiError::unavailable("The storage did not answer: try again later").because(error)
             }
             PlanError::Corrupt(_) => ApiError::internal(error),
-            PlanError::TooLarge(_) => {
-                ApiError::unavailable("The collection is too large to be read now").because(error)
-            }
+            PlanError::TooLarge(why) => ApiError::unavailable(why),
         }
     }
 }

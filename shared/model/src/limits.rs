@@ -64,7 +64,7 @@ pub const KEY_BYTES_MAX: usize = 1_024;
 /// Connections one request tree may have waiting for response headers (the platform's bound is 6; one is the catalog's).
 pub const CONNECTIONS_MAX: usize = 5;
 /// Bytes of fragments a reader of a log asks for ahead of the one that is due; one that is larger is read alone.
-pub const READ_AHEAD_BYTES: usize = 16 * 1024 * 1024;
+pub const READ_AHEAD_BYTES: usize = 20 * 1024 * 1024;
 /// Tries of one store operation that may be repeated safely.
 pub const STORE_ATTEMPTS_MAX: u32 = 4;
 /// Tries of one catalog request that found the database busy.
@@ -116,7 +116,16 @@ pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 3_600_000;
 pub const GATEWAY_COLLECTIONS_MAX: usize = 10_000;
 /// Executors one gateway can be bound to.
 pub const EXECUTORS_MAX: usize = 64;
-/// Bytes of records an executor isolate keeps between requests: with a query's own needs below the platform's 128 MB.
-pub const EXECUTOR_CACHE_BYTES: usize = 48 * 1024 * 1024;
-/// Uncompacted bytes above which a collection refuses to be read from its log alone.
-pub const TAIL_BYTES_MAX: usize = 1 << 30;
+/// Bytes of records an executor isolate keeps between requests. With [`EXECUTOR_WORK_BYTES`] and an answer and its JSON
+/// below the 96 MiB that an isolate's memory is bounded to.
+pub const EXECUTOR_CACHE_BYTES: usize = 34 * 1024 * 1024;
+/// Bytes in which all running reads of an executor isolate work, that is, keep fragments that they read.
+pub const EXECUTOR_WORK_BYTES: usize = 34 * 1024 * 1024;
+/// Bytes of records that one read keeps while some of their pieces are still to be read.
+pub const PARTIAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of an answer's records in the memory of an executor; its JSON is a third larger.
+pub const ANSWER_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Size of a fragment, in bytes, above which requests probe for the one behind it one after the other, not each for itself.
+pub const SHARED_PROBE_BYTES: usize = 1024 * 1024;
+/// Fragments behind the watermark that a bounded read looks at: one wave of reads.
+pub const BOUNDED_READ_FRAGMENTS: u64 = CONNECTIONS_MAX as u64;

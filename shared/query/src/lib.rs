@@ -14,7 +14,7 @@
 //! };
 //! let mut records = Overlay::default();
 //! let log = [add("a", vec![0.0, 0.0]), add("b", vec![3.0, 4.0])];
-//! records.apply(log.iter().map(Operation::view))?;
+//! records.apply(Lsn(0), log.iter().map(Operation::view))?;
 //!
 //! let collection = CollectionId::from_u128(7);
 //! let source = Source { collection, watermark: Lsn::ZERO, dimension: Some(2), space: Space::L2 };
@@ -41,6 +41,6 @@ pub mod top_k;
 mod testing;
 
 pub use eval::{CompiledFilter, Fields, FilterError};
-pub use overlay::Overlay;
-pub use plan::{Answer, Hit, Include, PlanError, QueryPlan, Read, Source};
+pub use overlay::{Begun, Overlay, Scan};
+pub use plan::{Answer, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
 pub use top_k::TopK;

@@ -1,32 +1,70 @@
-//! The records of a collection in memory, as its log says they are.
+//! The records of a collection, as its log says they are: all of them by id and place, and as many as fit in full.
 
 mod arena;
+mod pieces;
 mod row;
+mod scan;
 
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
 use crate::plan::{Hit, Include, PlanError, Read, Source};
 use crate::top_k::{Ranked, TopK};
 use arena::Arena;
-use model::{Filter, MetadataPatch, OperationKind, OperationView};
-use row::{Attributes, Row};
+use model::{Filter, Lsn, OperationKind, OperationView, limits};
+use pieces::{Parts, Piece, Pieces};
+use row::{ALLOCATION_BYTES, Row, hit_bytes};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use scan::Scan;
 
 /// Records in the order of their first insertion, built by applying the log and read by plans.
 ///
 /// A changed record keeps its place; one that was deleted and added again goes to the end. Vectors lie one behind the
 /// other in an arena; the row of a deleted record stays empty until more than half of all are, then all move up.
+///
+/// Of every record the overlay knows the id and where in the log its fields are. The fields themselves are kept for the
+/// first rows only, as far as [`Overlay::fit`] leaves them: vectors go first, then the rest. What was dropped is read
+/// from the log again when it is asked for ([`Overlay::begin`]).
 #[derive(Debug, Default)]
 pub struct Overlay {
     /// The row of each living record.
     by_id: HashMap<Arc<str>, u32>,
     /// `None` is a deleted record's row.
-    rows: Vec<Option<Row>>,
-    /// As many vectors as rows.
+    rows: Vec<Option<Slot>>,
+    /// The fields of the first rows, but for vectors; those of a deleted record are empty.
+    payloads: Vec<Row>,
+    /// The vectors of the first rows: never more than payloads.
     vectors: Arena,
-    /// What the living rows hold on the heap.
+    vector_rows: usize,
+    /// What the slots hold on the heap.
+    index_bytes: usize,
+    /// What the payloads hold on the heap.
     payload_bytes: usize,
+    /// Changes whenever rows do.
+    version: u64,
+}
+
+/// A living record, wherever its fields are.
+#[derive(Debug)]
+struct Slot {
+    /// Shared with the index of ids.
+    id: Arc<str>,
+    pieces: Pieces,
+}
+
+impl Slot {
+    fn heap_bytes(&self) -> usize {
+        self.id.len() + 2 * size_of::<usize>() + ALLOCATION_BYTES + self.pieces.heap_bytes()
+    }
+}
+
+/// How a read goes on: see [`Overlay::begin`].
+pub enum Begun<'r> {
+    /// It is answered: hits and count.
+    Answered(Vec<Vec<Hit>>, u64),
+    /// Parts of the log must be read again.
+    Scan(Box<Scan<'r>>),
 }
 
 impl Overlay {
@@ -43,13 +81,34 @@ impl Overlay {
     /// Estimate of the memory held, in bytes, for a cache's budget. Cost: a few additions.
     pub fn bytes(&self) -> usize {
         // A hash table keeps an eighth of its slots free and a byte of hash for each.
-        let slot_bytes = (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
-        let rows_bytes = self.rows.capacity() * size_of::<Option<Row>>();
-        let index_bytes = self.by_id.capacity() * slot_bytes;
-        size_of::<Self>() + self.payload_bytes + rows_bytes + index_bytes + self.vectors.bytes()
+        let entry_bytes = (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
+        let table_bytes = self.rows.capacity() * size_of::<Option<Slot>>() + self.by_id.capacity() * entry_bytes;
+        let payload_bytes = self.payload_bytes + self.payloads.capacity() * size_of::<Row>();
+        size_of::<Self>() + self.index_bytes + table_bytes + payload_bytes + self.vectors.bytes()
     }
 
-    /// Applies operations, in the order of the log.
+    /// Drops vectors, then other fields, from the last rows on, until at most `bytes_max` are held.
+    ///
+    /// Errors: [`PlanError::TooLarge`] if ids and places alone are more.
+    pub fn fit(&mut self, bytes_max: usize) -> Result<(), PlanError> {
+        while self.bytes() > bytes_max {
+            if self.vector_rows > 0 {
+                self.vector_rows = self.vectors.drop_chunk();
+            } else if !self.payloads.is_empty() {
+                let keep = self.payloads.len() - self.payloads.len().div_ceil(8);
+                self.payload_bytes -= self.payloads.drain(keep..).map(|row| row.heap_bytes()).sum::<usize>();
+                self.payloads.shrink_to_fit();
+            } else {
+                let records = self.len();
+                return Err(PlanError::TooLarge(format!(
+                    "the log holds {records} records that are not compacted yet: more than can be read from it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the operations of fragment `lsn`, the one that follows the last.
     ///
     /// An add of a stored id, an update or a delete of an unknown one change nothing. A field that an operation does
     /// not carry stays as it is; metadata merges key by key.
@@ -57,70 +116,82 @@ impl Overlay {
     /// Errors: [`PlanError::Corrupt`] for what no gateway lets into a log (a vector of another length than the first
     /// one, an insertion without one), [`PlanError::TooLarge`] if memory is out. After an error the overlay is half
     /// changed: drop it.
-    pub fn apply<'a>(&mut self, operations: impl IntoIterator<Item = OperationView<'a>>) -> Result<(), PlanError> {
-        operations.into_iter().try_for_each(|operation| self.apply_one(&operation))
+    pub fn apply<'a>(
+        &mut self,
+        lsn: Lsn,
+        operations: impl IntoIterator<Item = OperationView<'a>>,
+    ) -> Result<(), PlanError> {
+        self.version += 1;
+        let apply = |(index, operation): (usize, OperationView<'_>)| {
+            self.apply_one(&operation, Piece::new(lsn, index, Parts::of(&operation)))
+        };
+        operations.into_iter().enumerate().try_for_each(apply)
     }
 
-    fn apply_one(&mut self, operation: &OperationView<'_>) -> Result<(), PlanError> {
+    fn apply_one(&mut self, operation: &OperationView<'_>, piece: Piece) -> Result<(), PlanError> {
         use OperationKind::{Add, Delete, Update, Upsert};
         if let Some(embedding) = operation.embedding {
             self.vectors.settle_dimension(embedding.len())?;
         }
         match (operation.kind, self.by_id.get(operation.id)) {
-            (Add | Upsert, None) => self.insert(operation),
-            (Update | Upsert, Some(&row)) => self.change(row, operation),
+            (Add | Upsert, None) => self.insert(operation, piece),
+            (Update | Upsert, Some(&row)) => self.change(row as usize, operation, piece),
             (Delete, Some(&row)) => {
-                self.remove(row);
+                self.remove(row as usize);
                 Ok(())
             }
             (Add, Some(_)) | (Update | Delete, None) => Ok(()),
         }
     }
 
-    fn insert(&mut self, operation: &OperationView<'_>) -> Result<(), PlanError> {
+    fn insert(&mut self, operation: &OperationView<'_>, piece: Piece) -> Result<(), PlanError> {
         let Some(embedding) = operation.embedding else {
             return Err(PlanError::Corrupt("the log inserts a record without a vector".into()));
         };
         let Ok(row) = u32::try_from(self.rows.len()) else {
             return Err(PlanError::TooLarge("a collection in memory has at most 2^32 rows".into()));
         };
-        let mut record = Row {
-            id: operation.id.into(),
-            norm: kernel::norm(embedding),
-            document: operation.document.map(Box::from),
-            uri: operation.uri.map(Box::from),
-            attributes: Attributes::default(),
-        };
-        record.attributes.patch(patch_of(operation)?);
-        self.vectors.push(embedding)?;
-        self.payload_bytes += record.heap_bytes();
-        self.by_id.insert(Arc::clone(&record.id), row);
-        self.rows.push(Some(record));
+        if self.vector_rows == self.rows.len() {
+            self.vectors.push(embedding)?;
+            self.vector_rows += 1;
+        }
+        if self.payloads.len() == self.rows.len() {
+            let mut payload = Row { norm: kernel::norm(embedding), ..Row::default() };
+            payload.change(operation, piece.parts())?;
+            self.payload_bytes += payload.heap_bytes();
+            self.payloads.push(payload);
+        }
+        let slot = Slot { id: operation.id.into(), pieces: Pieces::One(piece) };
+        self.index_bytes += slot.heap_bytes();
+        self.by_id.insert(Arc::clone(&slot.id), row);
+        self.rows.push(Some(slot));
         Ok(())
     }
 
-    fn change(&mut self, row: u32, operation: &OperationView<'_>) -> Result<(), PlanError> {
-        let record = self.rows[row as usize].as_mut().expect("an id leads to a living row");
-        self.payload_bytes -= record.heap_bytes();
-        if let Some(embedding) = operation.embedding {
-            self.vectors.set(row as usize, embedding);
-            record.norm = kernel::norm(embedding);
+    fn change(&mut self, row: usize, operation: &OperationView<'_>, piece: Piece) -> Result<(), PlanError> {
+        let slot = self.rows[row].as_mut().expect("an id leads to a living row");
+        self.index_bytes -= slot.pieces.heap_bytes();
+        slot.pieces.push(piece);
+        self.index_bytes += slot.pieces.heap_bytes();
+        if let Some(payload) = self.payloads.get_mut(row) {
+            self.payload_bytes -= payload.heap_bytes();
+            payload.change(operation, piece.parts())?;
+            self.payload_bytes += payload.heap_bytes();
         }
-        if let Some(document) = operation.document {
-            record.document = Some(document.into());
+        if let Some(embedding) = operation.embedding.filter(|_| row < self.vector_rows) {
+            self.vectors.set(row, embedding);
+            self.payloads[row].norm = kernel::norm(embedding);
         }
-        if let Some(uri) = operation.uri {
-            record.uri = Some(uri.into());
-        }
-        record.attributes.patch(patch_of(operation)?);
-        self.payload_bytes += record.heap_bytes();
         Ok(())
     }
 
-    fn remove(&mut self, row: u32) {
-        let record = self.rows[row as usize].take().expect("an id leads to a living row");
-        self.payload_bytes -= record.heap_bytes();
-        self.by_id.remove(&record.id);
+    fn remove(&mut self, row: usize) {
+        let slot = self.rows[row].take().expect("an id leads to a living row");
+        self.index_bytes -= slot.heap_bytes();
+        if let Some(payload) = self.payloads.get_mut(row) {
+            self.payload_bytes -= std::mem::take(payload).heap_bytes();
+        }
+        self.by_id.remove(&slot.id);
         if self.rows.len() > 2 * self.by_id.len() {
             self.squeeze();
         }
@@ -128,19 +199,51 @@ impl Overlay {
 
     /// Moves living rows up over dead ones: as much work as the deletions since the last time.
     fn squeeze(&mut self) {
-        let mut live = 0;
+        let (mut live, mut payloads, mut vectors) = (0, 0, 0);
         for row in 0..self.rows.len() {
-            let Some(record) = self.rows[row].take() else { continue };
-            let number = self.by_id.get_mut(&record.id).expect("a living row has its id indexed");
+            let Some(slot) = self.rows[row].take() else { continue };
+            let number = self.by_id.get_mut(&slot.id).expect("a living row has its id indexed");
             *number = u32::try_from(live).expect("rows move up only");
-            self.vectors.move_up(row, live);
-            self.rows[live] = Some(record);
+            self.rows[live] = Some(slot);
+            if row < self.payloads.len() {
+                self.payloads.swap(row, live);
+                payloads = live + 1;
+            }
+            if row < self.vector_rows {
+                self.vectors.move_up(row, live);
+                vectors = live + 1;
+            }
             live += 1;
         }
         self.rows.truncate(live);
         self.rows.shrink_to_fit();
         self.by_id.shrink_to_fit();
-        self.vectors.truncate(live);
+        self.payloads.truncate(payloads);
+        self.payloads.shrink_to_fit();
+        self.vectors.truncate(vectors);
+        self.vector_rows = vectors;
+    }
+
+    /// Begins to answer `read`: at once if all it needs is in memory, else by a scan over parts of the log.
+    ///
+    /// Errors: as [`Overlay::answer`].
+    pub fn begin<'r>(&self, source: &Source, read: &'r Read) -> Result<Begun<'r>, PlanError> {
+        if self.holds_all_of(read) {
+            return self.answer(source, read).map(|(hits, count)| Begun::Answered(hits, count));
+        }
+        Scan::begin(self, source, read).map(|scan| Begun::Scan(Box::new(scan)))
+    }
+
+    /// Whether `read` needs no part of the log again.
+    pub fn holds_all_of(&self, read: &Read) -> bool {
+        let parts = first_parts(read).with(include_of(read), true);
+        self.rows.is_empty() || self.holds(parts, self.rows.len() - 1)
+    }
+
+    /// Whether `parts` of `row` are in memory.
+    fn holds(&self, parts: Parts, row: usize) -> bool {
+        (!parts.has(Parts::VECTOR) || row < self.vector_rows)
+            && (!parts.has(Parts::PAYLOAD) || row < self.payloads.len())
     }
 
     /// Answers `read`: [`Answer::hits`] and [`Answer::count`](crate::plan::Answer::count).
@@ -154,7 +257,9 @@ impl Overlay {
     /// reads each row that passes the filter once, for all of its vectors).
     ///
     /// Errors: [`PlanError::Invalid`] for a bad regular expression or a vector of another length than the stored,
-    /// [`PlanError::UnknownId`] for a query's, [`PlanError::Corrupt`] if catalog and log disagree on the dimension.
+    /// [`PlanError::UnknownId`] for a query's, [`PlanError::Corrupt`] if catalog and log disagree on the dimension,
+    /// [`PlanError::TooLarge`] if the hits are more than [`limits::ANSWER_BYTES_MAX`]. Panics if not all that the read
+    /// needs is in memory: [`Overlay::begin`] never does.
     ///
     /// [`Answer::hits`]: crate::plan::Answer::hits
     pub fn answer(&self, source: &Source, read: &Read) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
@@ -163,11 +268,11 @@ impl Overlay {
             Read::Get { ids, filter, limit, offset, include } => {
                 let rows = self.select(ids.as_deref(), filter.as_ref())?;
                 let page = rows.skip(saturate(*offset)).take(limit.map_or(usize::MAX, saturate));
-                Ok((vec![page.map(|(row, _)| self.hit(row, None, *include)).collect()], 0))
+                Ok((vec![bounded(page.map(|row| self.hit(row, None, *include)), &mut 0)?], 0))
             }
             Read::Match { ids, filter, limit } => {
                 let rows = self.select(ids.as_deref(), filter.as_ref())?.take(limit.map_or(usize::MAX, saturate));
-                let hits: Vec<Hit> = rows.map(|(row, _)| self.hit(row, None, Include::default())).collect();
+                let hits = bounded(rows.map(|row| self.hit(row, None, Include::default())), &mut 0)?;
                 let count = hits.len() as u64;
                 Ok((vec![hits], count))
             }
@@ -180,27 +285,30 @@ impl Overlay {
                     // As in Chroma, where a filter leaves out what is not there before anybody asks for it.
                     self.all_are_stored(ids.as_deref().unwrap_or_default())?;
                 }
-                let nearest = self.nearest(source, vectors, saturate(*n_results), candidates);
+                let mut bytes = 0;
                 let hit = |ranked: Ranked<u32>| self.hit(ranked.row, Some(ranked.distance), *include);
-                Ok((nearest.into_iter().map(|rows| rows.into_iter().map(hit).collect()).collect(), 0))
+                let nearest = self.nearest(source, vectors, saturate(*n_results), candidates).into_iter();
+                let lists: Result<Vec<_>, _> =
+                    nearest.map(|rows| bounded(rows.into_iter().map(hit), &mut bytes)).collect();
+                lists.map(|lists| (lists, 0))
             }
         }
     }
 
-    /// The rows with one of `ids` that satisfy `filter`, ascending.
-    fn select(
-        &self,
-        ids: Option<&[String]>,
-        filter: Option<&Filter>,
-    ) -> Result<impl Iterator<Item = (u32, &Row)>, PlanError> {
-        let filter = filter.map(CompiledFilter::compile).transpose();
-        let filter = filter.map_err(|error| PlanError::Invalid(error.to_string()))?;
+    /// The living rows with one of `ids` that satisfy `filter`, ascending.
+    fn select(&self, ids: Option<&[String]>, filter: Option<&Filter>) -> Result<impl Iterator<Item = u32>, PlanError> {
+        let filter = filter.map(compile).transpose()?;
+        let passes = move |row: &u32| filter.as_ref().is_none_or(|f| f.matches(&self.payloads[*row as usize]));
+        Ok(self.living(ids).filter(passes))
+    }
+
+    /// The living rows, of `ids` if there are any, ascending.
+    fn living(&self, ids: Option<&[String]>) -> impl Iterator<Item = u32> {
         let rows: Box<dyn Iterator<Item = u32>> = match ids {
             Some(ids) => Box::new(self.look_up(ids).into_iter()),
             None => Box::new(0..u32::try_from(self.rows.len()).expect("row numbers were checked at insertion")),
         };
-        let living = rows.filter_map(|row| Some((row, self.rows[row as usize].as_ref()?)));
-        Ok(living.filter(move |(_, record)| filter.as_ref().is_none_or(|filter| filter.matches(*record))))
+        rows.filter(|row| self.rows[*row as usize].is_some())
     }
 
     fn look_up(&self, ids: &[String]) -> Vec<u32> {
@@ -236,46 +344,79 @@ impl Overlay {
     }
 
     /// The `k` candidates nearest to each of `vectors`. A row is read once and compared with all of them.
-    fn nearest<'a>(
+    fn nearest(
         &self,
         source: &Source,
         vectors: &[Vec<f32>],
         k: usize,
-        candidates: impl Iterator<Item = (u32, &'a Row)>,
+        candidates: impl Iterator<Item = u32>,
     ) -> Vec<Vec<Ranked<u32>>> {
         let search = |vector| (Measure::new(source.space, vector), TopK::new(k));
         let mut searches: Vec<(Measure<'_>, TopK<u32>)> = vectors.iter().map(|vector| search(vector)).collect();
         // Nobody asks for distances that nobody keeps.
         let candidates = candidates.take(if k == 0 { 0 } else { usize::MAX });
-        for (row, record) in candidates {
-            let vector = self.vectors.get(row as usize);
+        for row in candidates {
+            let (vector, norm) = (self.vectors.get(row as usize), self.payloads[row as usize].norm);
             for (measure, nearest) in &mut searches {
-                nearest.push(measure.distance_with_norm(vector, record.norm), row);
+                nearest.push(measure.distance_with_norm(vector, norm), row);
             }
         }
         searches.into_iter().map(|(_, nearest)| nearest.into_sorted()).collect()
     }
 
-    /// The included fields of a living row.
+    /// The included fields of a living row, which are all in memory.
     fn hit(&self, row: u32, distance: Option<f32>, include: Include) -> Hit {
-        let record = self.rows[row as usize].as_ref().expect("hits are living rows");
-        Hit {
-            id: record.id.to_string(),
-            distance,
-            embedding: include.embeddings.then(|| self.vectors.get(row as usize).to_vec()),
-            document: record.document.as_deref().filter(|_| include.documents).map(str::to_owned),
-            uri: record.uri.as_deref().filter(|_| include.uris).map(str::to_owned),
-            metadata: if include.metadatas { record.metadata() } else { None },
+        let slot = self.rows[row as usize].as_ref().expect("hits are living rows");
+        let vector = include.embeddings.then(|| self.vectors.get(row as usize));
+        match self.payloads.get(row as usize) {
+            Some(payload) => payload.hit(&slot.id, vector, distance, include),
+            None => Row::default().hit(&slot.id, vector, distance, include),
         }
     }
 }
 
-/// The changes to metadata that an operation carries.
-fn patch_of(operation: &OperationView<'_>) -> Result<MetadataPatch, PlanError> {
-    let patch = operation
-        .metadata_patch()
-        .map_err(|error| PlanError::Corrupt(format!("the log holds metadata that cannot be read: {error}")))?;
-    Ok(patch.unwrap_or_default())
+/// What must be known of a record to decide whether it is a hit.
+fn first_parts(read: &Read) -> Parts {
+    match read {
+        Read::Count => Parts::NONE,
+        Read::Get { filter, .. } | Read::Match { filter, .. } => Parts::NONE.with(Parts::PAYLOAD, filter.is_some()),
+        Read::Query { filter, .. } => Parts::VECTOR.with(Parts::PAYLOAD, filter.is_some()),
+    }
+}
+
+/// What must be known of a hit.
+fn include_of(read: &Read) -> Parts {
+    let (Read::Get { include, .. } | Read::Query { include, .. }) = read else { return Parts::NONE };
+    Parts::NONE
+        .with(Parts::VECTOR, include.embeddings)
+        .with(Parts::DOCUMENT, include.documents)
+        .with(Parts::URI, include.uris || include.metadatas)
+        .with(Parts::METADATA, include.metadatas)
+}
+
+fn compile(filter: &Filter) -> Result<CompiledFilter, PlanError> {
+    CompiledFilter::compile(filter).map_err(|error| PlanError::Invalid(error.to_string()))
+}
+
+/// All of `hits`, if with the `bytes` of the lists before they fit into an answer.
+fn bounded(mut hits: impl Iterator<Item = Hit>, bytes: &mut usize) -> Result<Vec<Hit>, PlanError> {
+    hits.try_fold(Vec::new(), |mut list, hit| {
+        spend(hit_bytes(&hit), bytes)?;
+        list.push(hit);
+        Ok(list)
+    })
+}
+
+/// Counts `more` bytes of an answer.
+fn spend(more: usize, bytes: &mut usize) -> Result<(), PlanError> {
+    *bytes += more;
+    if *bytes <= limits::ANSWER_BYTES_MAX {
+        return Ok(());
+    }
+    let megabytes = limits::ANSWER_BYTES_MAX >> 20;
+    Err(PlanError::TooLarge(format!(
+        "the answer is larger than {megabytes} MB: ask for fewer records (limit and offset, n_results) or fewer fields"
+    )))
 }
 
 /// A count from the wire as one of rows in memory, of which there are fewer than `usize` can count.

@@ -3,6 +3,7 @@
 
 use model::{CollectionId, Filter, LogEnd, Lsn, Metadata, Space};
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// A read of one collection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,6 +12,37 @@ pub struct QueryPlan {
     pub source: Source,
     /// What to read of it.
     pub read: Read,
+    /// How much of what was written must be seen.
+    #[serde(default)]
+    pub level: ReadLevel,
+}
+
+/// How much of what was written a read must see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadLevel {
+    /// Everything acknowledged before the read began.
+    #[default]
+    IndexAndWal,
+    /// What is compacted, and of the log at least the [`model::limits::BOUNDED_READ_FRAGMENTS`] fragments behind it.
+    IndexAndBoundedWal,
+    /// What is compacted. The log is not looked at.
+    IndexOnly,
+}
+
+impl FromStr for ReadLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "index_and_wal" => Ok(ReadLevel::IndexAndWal),
+            "index_only" => Ok(ReadLevel::IndexOnly),
+            "index_and_bounded_wal" => Ok(ReadLevel::IndexAndBoundedWal),
+            _ => Err(format!(
+                "unknown variant `{text}`, expected one of `index_and_wal`, `index_only`, `index_and_bounded_wal`"
+            )),
+        }
+    }
 }
 
 /// The version of a collection a read starts from, as its catalog row said.
@@ -86,7 +118,7 @@ pub struct Include {
 /// The answer to a plan, exact as of the end of the log that it names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Up to where the log was read: `end.next` was seen absent after the read began.
+    /// Up to where the log was read: at the default level `end.next` was seen absent after the read began.
     pub end: LogEnd,
     /// One list for each vector of a query; one list for get and match; none for count.
     pub hits: Vec<Vec<Hit>>,
@@ -132,7 +164,7 @@ pub enum PlanError {
     /// Stored bytes are not what was written (500): the executor's log names the object.
     #[error("{0}")]
     Corrupt(String),
-    /// The collection is too large for what this version can read (503).
+    /// Collection or answer do not fit into the memory of an executor (503): ask for less.
     #[error("{0}")]
     TooLarge(String),
 }

@@ -1,7 +1,7 @@
 //! `Overlay::bytes` against what the allocator really handed out: a cache's budget is only as good as the estimate.
 //! One test in a program of its own, because it counts every allocation of the process.
 
-use model::{MetadataPatch, MetadataValue, Operation, OperationKind};
+use model::{Lsn, MetadataPatch, MetadataValue, Operation, OperationKind};
 use query::Overlay;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -52,7 +52,7 @@ fn check(records: usize, dimension: usize, words: usize, keys: usize) {
     let before = HELD.load(Relaxed);
     let mut overlay = Overlay::default();
     for n in 0..records {
-        overlay.apply([record(n, dimension, words, keys).view()]).expect("records of one dimension");
+        overlay.apply(Lsn(n as u64), [record(n, dimension, words, keys).view()]).expect("records of one dimension");
     }
     let check = |overlay: &Overlay, when: &str| {
         let (held, estimate) = (HELD.load(Relaxed) - before, overlay.bytes());
@@ -61,7 +61,9 @@ fn check(records: usize, dimension: usize, words: usize, keys: usize) {
     };
     check(&overlay, "after adding");
     for n in 0..records * 2 / 3 {
-        overlay.apply([Operation::delete(format!("record-{n}").as_str().into()).view()]).expect("deletes");
+        overlay
+            .apply(Lsn((records + n) as u64), [Operation::delete(format!("record-{n}").as_str().into()).view()])
+            .expect("deletes");
     }
     check(&overlay, "after deleting from");
 }

@@ -3,7 +3,8 @@
 use crate::plan::PlanError;
 
 /// Numbers in a chunk, about: 1 MiB of them, so that growing neither copies much nor leaves much unused.
-const CHUNK_NUMBERS: usize = 1 << 18;
+/// Tests fill several chunks with few vectors.
+const CHUNK_NUMBERS: usize = if cfg!(test) { 24 } else { 1 << 18 };
 
 /// Numbered vectors in a few large allocations. The first one grows by doubling, so that a small collection stays
 /// small; the others are made in full.
@@ -82,6 +83,12 @@ impl Arena {
         if let Some(last) = self.chunks.get_mut(chunk) {
             last.truncate(len);
         }
+    }
+
+    /// Drops the last chunk and returns how many vectors are left.
+    pub(super) fn drop_chunk(&mut self) -> usize {
+        self.chunks.pop();
+        self.chunks.len() * self.rows_per_chunk()
     }
 
     /// Memory held.

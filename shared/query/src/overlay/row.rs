@@ -1,18 +1,17 @@
 //! What a record holds besides its vector, in as little memory as is simple.
 
+use super::pieces::Parts;
 use crate::eval::Fields;
+use crate::plan::{Hit, Include, PlanError};
 use model::metadata::apply_patch;
-use model::{Metadata, MetadataPatch, MetadataValue};
-use std::sync::Arc;
+use model::{Metadata, MetadataPatch, MetadataValue, OperationView};
 
 /// What an allocator spends on one allocation, about, in bytes.
-const ALLOCATION_BYTES: usize = 8;
+pub(super) const ALLOCATION_BYTES: usize = 8;
 
-/// A living record without its vector.
-#[derive(Debug)]
+/// What a record holds besides its id and its vector.
+#[derive(Debug, Default)]
 pub(super) struct Row {
-    /// Shared with the index of ids.
-    pub(super) id: Arc<str>,
     /// [`crate::kernel::norm`] of its vector.
     pub(super) norm: f32,
     pub(super) document: Option<Box<str>>,
@@ -21,20 +20,59 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Takes what `operation` carries of `parts`. Errors: `Corrupt` if metadata is not what writers write.
+    pub(super) fn change(&mut self, operation: &OperationView<'_>, parts: Parts) -> Result<(), PlanError> {
+        if let Some(document) = operation.document.filter(|_| parts.has(Parts::DOCUMENT)) {
+            self.document = Some(document.into());
+        }
+        if let Some(uri) = operation.uri.filter(|_| parts.has(Parts::URI)) {
+            self.uri = Some(uri.into());
+        }
+        if parts.has(Parts::METADATA) {
+            let patch = operation.metadata_patch();
+            let broken = |error| PlanError::Corrupt(format!("the log holds metadata that cannot be read: {error}"));
+            self.attributes.patch(patch.map_err(broken)?.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// Estimate of the memory it holds besides itself, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        let id_bytes = self.id.len() + 2 * size_of::<usize>() + ALLOCATION_BYTES;
         let texts = [&self.document, &self.uri].into_iter().flatten();
-        id_bytes + texts.map(|text| text.len() + ALLOCATION_BYTES).sum::<usize>() + self.attributes.heap_bytes()
+        texts.map(|text| text.len() + ALLOCATION_BYTES).sum::<usize>() + self.attributes.heap_bytes()
     }
-}
 
-impl Row {
     /// A copy of its metadata. As in Chroma, which keeps the URI there and hides it, a record that has nothing else has
     /// an empty map; one without a URI has none.
     pub(super) fn metadata(&self) -> Option<Metadata> {
         self.attributes.to_metadata().or_else(|| self.uri.as_ref().map(|_| Metadata::new()))
     }
+
+    /// A hit with the included fields.
+    pub(super) fn hit(&self, id: &str, vector: Option<&[f32]>, distance: Option<f32>, include: Include) -> Hit {
+        Hit {
+            id: id.to_owned(),
+            distance,
+            embedding: vector.filter(|_| include.embeddings).map(<[f32]>::to_vec),
+            document: self.document.as_deref().filter(|_| include.documents).map(str::to_owned),
+            uri: self.uri.as_deref().filter(|_| include.uris).map(str::to_owned),
+            metadata: if include.metadatas { self.metadata() } else { None },
+        }
+    }
+}
+
+/// Memory that a hit holds, about, in bytes.
+pub(super) fn hit_bytes(hit: &Hit) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() + ALLOCATION_BYTES);
+    let entry_bytes =
+        |(key, value): (&String, &MetadataValue)| 2 * size_of::<MetadataValue>() + key.len() + value_heap_bytes(value);
+    size_of::<Hit>()
+        + hit.id.len()
+        + ALLOCATION_BYTES
+        + hit.embedding.as_ref().map_or(0, |vector| size_of_val(&vector[..]))
+        + text(&hit.document)
+        + text(&hit.uri)
+        + hit.metadata.iter().flatten().map(entry_bytes).sum::<usize>()
 }
 
 impl Fields for Row {

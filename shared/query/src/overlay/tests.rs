@@ -28,7 +28,8 @@ fn operation(line: &str) -> Operation {
 }
 
 fn apply(overlay: &mut Overlay, log: impl IntoIterator<Item = Operation>) -> Result<(), PlanError> {
-    log.into_iter().try_for_each(|operation| overlay.apply([operation.view()]))
+    let log: Vec<Operation> = log.into_iter().collect();
+    overlay.apply(Lsn(0), log.iter().map(Operation::view))
 }
 
 fn overlay(log: &str) -> Overlay {
@@ -92,8 +93,7 @@ fn places_follow_the_first_insertion() {
 
 #[track_caller]
 fn check_broken(log: &[&str]) {
-    let result = Overlay::default()
-        .apply(log.iter().map(|line| operation(line)).collect::<Vec<_>>().iter().map(Operation::view));
+    let result = apply(&mut Overlay::default(), log.iter().map(|line| operation(line)));
     assert!(matches!(result, Err(PlanError::Corrupt(_))), "{log:?} gave {result:?}");
 }
 
@@ -342,8 +342,104 @@ proptest! {
             prop_assert_eq!(overlay.answer(&source, read), plain.answer(space, read), "{:?}", read);
         }
         // What is counted as held never drifts from what is.
-        let held: usize = overlay.rows.iter().flatten().map(Row::heap_bytes).sum();
+        let held: usize = overlay.payloads.iter().map(Row::heap_bytes).sum();
         prop_assert_eq!(overlay.payload_bytes, held);
+        let held: usize = overlay.rows.iter().flatten().map(Slot::heap_bytes).sum();
+        prop_assert_eq!(overlay.index_bytes, held);
         prop_assert_eq!(overlay.len(), plain.0.len());
     }
+
+    /// A log in fragments, an overlay that is cut to size again and again while it is read, and operations that
+    /// arrive in the middle of a scan: answers are those of a plain list as of the beginning of the scan.
+    #[test]
+    fn what_is_not_in_memory_is_read_from_the_log_again(
+        log in vec(vec(testing::operation(), 0..8), 1..14),
+        cuts in vec(0usize..5_000, 14),
+        late in vec(testing::operation(), 0..12),
+        reads in vec(read(), 1..6),
+        space in select(vec![Space::L2, Space::Cosine, Space::Ip]),
+    ) {
+        let (mut overlay, mut plain) = (Overlay::default(), Plain::default());
+        for ((lsn, fragment), cut) in log.iter().enumerate().zip(&cuts) {
+            overlay.apply(Lsn(lsn as u64), fragment.iter().map(Operation::view)).unwrap();
+            // An error says that the index alone is larger: all else is dropped.
+            let _ = overlay.fit(overlay.bytes().saturating_sub(*cut));
+            fragment.iter().cloned().for_each(|operation| plain.apply(operation));
+        }
+        let source = source(Some(DIMENSION), space);
+        for (turn, read) in reads.iter().enumerate() {
+            let expect = plain.answer(space, read);
+            let begun = overlay.begin(&source, read);
+            let lsn = log.len() + turn;
+            if let Some(operation) = late.get(turn) {
+                overlay.apply(Lsn(lsn as u64), [operation.view()]).unwrap();
+                plain.apply(operation.clone());
+            }
+            let log = || log.iter().cloned().chain(late.iter().map(|operation| vec![operation.clone()])).collect();
+            let answer = begun.and_then(|begun| finish(begun, &overlay, log()));
+            prop_assert_eq!(answer, expect, "{:?}", read);
+        }
+        let held: usize = overlay.payloads.iter().map(Row::heap_bytes).sum();
+        prop_assert_eq!(overlay.payload_bytes, held);
+    }
+}
+
+/// Hands a scan what it asks for; each fragment at most once a pass, in order.
+fn finish(begun: Begun<'_>, overlay: &Overlay, log: Vec<Vec<Operation>>) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+    let mut scan = match begun {
+        Begun::Answered(hits, count) => return Ok((hits, count)),
+        Begun::Scan(scan) => scan,
+    };
+    while let Some(lsns) = scan.next_pass(overlay)? {
+        assert!(!lsns.is_empty() && lsns.is_sorted_by(|a, b| a < b), "{lsns:?}");
+        for lsn in lsns {
+            let fragment = &log[usize::try_from(lsn.0).unwrap()];
+            scan.take(lsn, |index| fragment.get(index).map(Operation::view))?;
+        }
+    }
+    scan.finish()
+}
+
+#[test]
+fn a_scan_reads_only_what_it_must() {
+    let log: Vec<Vec<Operation>> = (0..9).map(|n| vec![operation(&format!("+ id{n} [{n},0] {{\"n\":{n}}}"))]).collect();
+    let mut overlay = Overlay::default();
+    for (lsn, fragment) in log.iter().enumerate() {
+        overlay.apply(Lsn(lsn as u64), fragment.iter().map(Operation::view)).unwrap();
+    }
+    let _ = overlay.fit(0);
+    let source = source(Some(2), Space::L2);
+    let passes = |read: &str| {
+        let read: Read = serde_json::from_str(read).unwrap();
+        let mut passes = Vec::new();
+        if let Begun::Scan(mut scan) = overlay.begin(&source, &read).unwrap() {
+            while let Some(lsns) = scan.next_pass(&overlay).unwrap() {
+                for lsn in &lsns {
+                    let fragment = &log[usize::try_from(lsn.0).unwrap()];
+                    scan.take(*lsn, |index| fragment.get(index).map(Operation::view)).unwrap();
+                }
+                passes.push(lsns.iter().map(|lsn| lsn.0).collect::<Vec<_>>());
+            }
+        }
+        passes
+    };
+    let all = vec![(0..9).collect::<Vec<u64>>()];
+    let documents = NOTHING.replace("\"documents\":false", "\"documents\":true");
+    let metadatas = NOTHING.replace("\"metadatas\":false", "\"metadatas\":true");
+    assert!(passes("\"count\"").is_empty());
+    assert!(passes(&get("null", "null", "3", 2)).is_empty());
+    assert_eq!(passes(&get("null", ONE, "3", 2)), all);
+    // No record has a document.
+    assert!(passes(&get("null", "null", "3", 2).replace(NOTHING, &documents)).is_empty());
+    assert_eq!(passes(&get("null", "null", "3", 2).replace(NOTHING, &metadatas)), vec![vec![2, 3, 4]]);
+    assert_eq!(passes(&get(r#"["id7","id1"]"#, "null", "null", 0).replace(NOTHING, &metadatas)), vec![vec![1, 7]]);
+    let query = Read::Query {
+        vectors: vec![vec![5.1, 0.0], vec![0.0, 0.0]],
+        n_results: 2,
+        ids: None,
+        filter: None,
+        include: Include { metadatas: true, ..Include::default() },
+    };
+    let query = serde_json::to_string(&query).unwrap();
+    assert_eq!(passes(&query), [all, vec![vec![0, 1, 5, 6]]].concat());
 }

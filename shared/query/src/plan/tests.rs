@@ -8,7 +8,11 @@ fn plan(filter: Option<Filter>, vectors: Vec<Vec<f32>>) -> QueryPlan {
     let source =
         Source { collection: CollectionId::from_u128(7), watermark: Lsn(3), dimension: Some(2), space: Space::Cosine };
     let include = Include { embeddings: true, ..Include::default() };
-    QueryPlan { source, read: Read::Query { vectors, n_results: u64::MAX, ids: None, filter, include } }
+    QueryPlan {
+        source,
+        read: Read::Query { vectors, n_results: u64::MAX, ids: None, filter, include },
+        level: ReadLevel::default(),
+    }
 }
 
 #[track_caller]

@@ -1,0 +1,328 @@
+//! A read that needs fields which are not in memory: which fragments to read again, and what to keep of them.
+
+use super::pieces::{Parts, Piece, Pieces};
+use super::row::{Row, hit_bytes};
+use super::{Overlay, compile, first_parts, include_of, saturate, spend};
+use crate::eval::CompiledFilter;
+use crate::kernel::{self, Measure};
+use crate::plan::{Hit, Include, PlanError, Read, Source};
+use crate::top_k::TopK;
+use model::{Lsn, OperationView, Space, limits};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Tests fill it with few records.
+const PARTIAL_BYTES_MAX: usize = if cfg!(test) { 300 } else { limits::PARTIAL_BYTES_MAX };
+
+/// A read of an overlay as it was when the read began, whatever is applied to it meanwhile.
+///
+/// It goes in passes over the log: first over what decides which records are hits (filter, distance), then over the
+/// fields of the hits. A pass reads each fragment that holds something wanted once, and keeps what it needs of it:
+/// distances and numbers of rows, the fields of hits, and records of which some pieces are still to come (at most about
+/// [`limits::PARTIAL_BYTES_MAX`]; records beyond that wait for another pass).
+///
+/// Memory besides those: some dozen bytes for each record that may be a hit.
+pub struct Scan<'r> {
+    read: &'r Read,
+    filter: Option<CompiledFilter>,
+    space: Space,
+    /// For each vector of a query, the nearest candidates so far.
+    searches: Vec<(Measure<'r>, TopK<u32>)>,
+    /// For get and match, the candidates that are hits.
+    passed: Vec<u32>,
+    /// The overlay's, when the candidates were taken from it.
+    version: u64,
+    /// In the order of their rows.
+    candidates: Vec<Candidate>,
+    /// Whether hits are known and their fields are being read.
+    is_collecting: bool,
+    /// Candidates of which something must be read, in the next pass.
+    todo: HashSet<u32>,
+    /// What this pass reads, for which candidate, in the order of the log; the first `taken` were.
+    wants: Vec<(Piece, u32)>,
+    taken: usize,
+    partials: HashMap<u32, Partial>,
+    partial_bytes: usize,
+    /// Which candidates the answer lists, with distances.
+    lists: Vec<Vec<(u32, Option<f32>)>>,
+    hits: HashMap<u32, Hit>,
+    hit_bytes: usize,
+}
+
+/// A record that may be a hit.
+struct Candidate {
+    row: u32,
+    id: Arc<str>,
+    pieces: Pieces,
+    /// Whether it is known to satisfy the filter.
+    passes: bool,
+    /// Pieces that this pass has not met yet.
+    left: usize,
+}
+
+/// A record as far as its pieces were read.
+#[derive(Default)]
+struct Partial {
+    row: Row,
+    vector: Option<Vec<f32>>,
+}
+
+impl Partial {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.row.heap_bytes() + self.vector.as_ref().map_or(0, |vector| size_of_val(&vector[..]))
+    }
+}
+
+impl<'r> Scan<'r> {
+    /// Takes from `overlay` who may be a hit, and decides what can be decided from memory.
+    pub(super) fn begin(overlay: &Overlay, source: &Source, read: &'r Read) -> Result<Self, PlanError> {
+        let (ids, filter) = match read {
+            Read::Count => (None, None),
+            Read::Get { ids, filter, .. } | Read::Match { ids, filter, .. } | Read::Query { ids, filter, .. } => {
+                (ids.as_deref(), filter.as_ref())
+            }
+        };
+        let mut scan = Scan::new(overlay, source, read, filter.map(compile).transpose()?);
+        if let Read::Query { vectors, n_results, .. } = read {
+            overlay.can_be_measured(source, vectors)?;
+            if filter.is_none() {
+                overlay.all_are_stored(ids.unwrap_or_default())?;
+            }
+            let search = |vector| (Measure::new(source.space, vector), TopK::new(saturate(*n_results)));
+            scan.searches = vectors.iter().map(|vector| search(vector)).collect();
+        }
+        let enough = page(read).end;
+        for row in overlay.living(ids) {
+            if scan.todo.is_empty() && scan.passed.len() >= enough {
+                break;
+            }
+            let payload = overlay.payloads.get(row as usize);
+            let passes = scan.filter.as_ref().map_or(Some(true), |filter| payload.map(|row| filter.matches(row)));
+            if passes != Some(false) {
+                scan.offer(overlay, row, passes.is_some());
+            }
+        }
+        Ok(scan)
+    }
+
+    fn new(overlay: &Overlay, source: &Source, read: &'r Read, filter: Option<CompiledFilter>) -> Self {
+        Scan {
+            read,
+            filter,
+            space: source.space,
+            searches: Vec::new(),
+            passed: Vec::new(),
+            version: overlay.version,
+            candidates: Vec::new(),
+            is_collecting: false,
+            todo: HashSet::new(),
+            wants: Vec::new(),
+            taken: 0,
+            partials: HashMap::new(),
+            partial_bytes: 0,
+            lists: Vec::new(),
+            hits: HashMap::new(),
+            hit_bytes: 0,
+        }
+    }
+
+    /// Makes a row, of which it may be known that it `passes` the filter, a candidate.
+    fn offer(&mut self, overlay: &Overlay, row: u32, passes: bool) {
+        let at = row as usize;
+        let number = u32::try_from(self.candidates.len()).expect("as many as rows at most");
+        let slot = overlay.rows[at].as_ref().expect("only living rows are offered");
+        self.candidates.push(Candidate { row, id: Arc::clone(&slot.id), pieces: slot.pieces.clone(), passes, left: 0 });
+        let is_query = matches!(self.read, Read::Query { .. });
+        if passes && !is_query {
+            self.passed.push(number);
+        } else if passes && overlay.holds(Parts::VECTOR, at) {
+            self.measure(number, overlay.vectors.get(at), overlay.payloads[at].norm);
+        } else {
+            self.todo.insert(number);
+        }
+    }
+
+    fn measure(&mut self, candidate: u32, vector: &[f32], norm: f32) {
+        for (measure, nearest) in &mut self.searches {
+            nearest.push(measure.distance_with_norm(vector, norm), candidate);
+        }
+    }
+
+    /// The fragments to hand to [`Scan::take`] now, ascending; `None` when [`Scan::finish`] has all it needs.
+    ///
+    /// `overlay` is the one this began from: of what it still says of the hits nothing is read.
+    pub fn next_pass(&mut self, overlay: &Overlay) -> Result<Option<Vec<Lsn>>, PlanError> {
+        loop {
+            self.list_wants()?;
+            if !self.wants.is_empty() {
+                let mut lsns: Vec<Lsn> = self.wants.iter().map(|(piece, _)| piece.lsn()).collect();
+                lsns.dedup();
+                return Ok(Some(lsns));
+            }
+            if self.is_collecting {
+                return Ok(None);
+            }
+            self.choose(overlay)?;
+        }
+    }
+
+    /// Turns what is to do into wants. Candidates that want nothing are completed at once.
+    fn list_wants(&mut self) -> Result<(), PlanError> {
+        self.wants.clear();
+        self.taken = 0;
+        let parts = if self.is_collecting { include_of(self.read) } else { first_parts(self.read) };
+        for number in std::mem::take(&mut self.todo) {
+            let candidate = &mut self.candidates[number as usize];
+            let is_decided = candidate.passes && !self.is_collecting;
+            let parts = if is_decided { parts.without(Parts::PAYLOAD) } else { parts };
+            let pieces = candidate.pieces.as_slice().iter().map(|piece| piece.only(parts));
+            let before = self.wants.len();
+            self.wants.extend(pieces.filter(|piece| !piece.parts().is_empty()).map(|piece| (piece, number)));
+            candidate.left = self.wants.len() - before;
+            if candidate.left == 0 {
+                self.complete(number, &Partial::default())?;
+            }
+        }
+        self.wants.sort_unstable();
+        Ok(())
+    }
+
+    /// Takes what this pass wants of fragment `lsn`; `operation` gives its operations by number.
+    ///
+    /// Errors: [`PlanError::Corrupt`] if the fragment is not the one that was applied, [`PlanError::TooLarge`] if the
+    /// hits are more than [`limits::ANSWER_BYTES_MAX`].
+    pub fn take<'f>(
+        &mut self,
+        lsn: Lsn,
+        operation: impl Fn(usize) -> Option<OperationView<'f>>,
+    ) -> Result<(), PlanError> {
+        while let Some(&(piece, number)) = self.wants.get(self.taken)
+            && piece.lsn() == lsn
+        {
+            self.taken += 1;
+            let id = &self.candidates[number as usize].id;
+            let Some(operation) = operation(piece.index()).filter(|operation| *operation.id == **id) else {
+                return Err(PlanError::Corrupt(format!("fragment {lsn} is not what it was when it was read first")));
+            };
+            self.take_piece(&operation, piece.parts(), number)?;
+        }
+        Ok(())
+    }
+
+    fn take_piece(&mut self, operation: &OperationView<'_>, parts: Parts, number: u32) -> Result<(), PlanError> {
+        if self.todo.contains(&number) {
+            return Ok(());
+        }
+        let candidate = &mut self.candidates[number as usize];
+        candidate.left -= 1;
+        let is_last = candidate.left == 0;
+        let known = self.partials.remove(&number);
+        self.partial_bytes -= known.as_ref().map_or(0, Partial::bytes);
+        if known.is_none() && !is_last && self.partial_bytes > PARTIAL_BYTES_MAX {
+            self.todo.insert(number);
+            return Ok(());
+        }
+        let mut partial = known.unwrap_or_default();
+        partial.row.change(operation, parts)?;
+        if parts.has(Parts::VECTOR) {
+            partial.vector = operation.embedding.map(<[f32]>::to_vec);
+        }
+        if is_last {
+            return self.complete(number, &partial);
+        }
+        self.partial_bytes += partial.bytes();
+        self.partials.insert(number, partial);
+        Ok(())
+    }
+
+    /// Takes a candidate of which all is known that this stage asks for.
+    fn complete(&mut self, number: u32, partial: &Partial) -> Result<(), PlanError> {
+        let candidate = &self.candidates[number as usize];
+        if self.is_collecting {
+            let hit = partial.row.hit(&candidate.id, partial.vector.as_deref(), None, include(self.read));
+            return self.keep(number, hit);
+        }
+        let passes = candidate.passes || self.filter.as_ref().is_none_or(|filter| filter.matches(&partial.row));
+        match &partial.vector {
+            _ if !passes => {}
+            Some(vector) => {
+                let norm = if self.space == Space::Cosine { kernel::norm(vector) } else { 0.0 };
+                self.measure(number, vector, norm);
+            }
+            None => self.passed.push(number),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, number: u32, hit: Hit) -> Result<(), PlanError> {
+        spend(hit_bytes(&hit), &mut self.hit_bytes)?;
+        self.hits.insert(number, hit);
+        Ok(())
+    }
+
+    /// Now that every candidate was looked at: which are hits, and whose fields must be read.
+    fn choose(&mut self, overlay: &Overlay) -> Result<(), PlanError> {
+        self.is_collecting = true;
+        let is_query = matches!(self.read, Read::Query { .. });
+        let searches = std::mem::take(&mut self.searches).into_iter();
+        self.lists = searches
+            .map(|(_, nearest)| nearest.into_sorted())
+            .map(|list| list.into_iter().map(|ranked| (ranked.row, Some(ranked.distance))).collect())
+            .collect();
+        if !is_query {
+            self.passed.sort_unstable();
+            let page = page(self.read);
+            let passed = self.passed.iter().take(page.end).skip(page.start);
+            self.lists = vec![passed.map(|number| (*number, None)).collect()];
+        }
+        let parts = include_of(self.read);
+        let is_unchanged = overlay.version == self.version;
+        let numbers: HashSet<u32> = self.lists.iter().flatten().map(|(number, _)| *number).collect();
+        for number in numbers {
+            let row = self.candidates[number as usize].row;
+            if is_unchanged && overlay.holds(parts, row as usize) {
+                self.keep(number, overlay.hit(row, None, include(self.read)))?;
+            } else {
+                self.todo.insert(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer, hits and count, once [`Scan::next_pass`] has said that nothing is left to read.
+    pub fn finish(mut self) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+        let (mut bytes, is_one_list) = (0, self.lists.len() == 1);
+        let lists = std::mem::take(&mut self.lists).into_iter().map(|list| {
+            let hits = list.into_iter().map(|(number, distance)| {
+                // A record may be near to several vectors, but is in each list once.
+                let hit = if is_one_list { self.hits.remove(&number) } else { self.hits.get(&number).cloned() };
+                let hit = Hit { distance, ..hit.expect("every hit was collected") };
+                spend(hit_bytes(&hit), &mut bytes).map(|()| hit)
+            });
+            hits.collect::<Result<Vec<Hit>, PlanError>>()
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        let count = if matches!(self.read, Read::Match { .. }) { lists[0].len() as u64 } else { 0 };
+        Ok((lists, count))
+    }
+}
+
+/// Which of the records that a get or a match finds are hits.
+fn page(read: &Read) -> std::ops::Range<usize> {
+    match read {
+        Read::Get { limit, offset, .. } => {
+            let start = saturate(*offset);
+            start..limit.map_or(usize::MAX, |limit| start.saturating_add(saturate(limit)))
+        }
+        Read::Match { limit, .. } => 0..limit.map_or(usize::MAX, saturate),
+        Read::Query { n_results: 0, .. } => 0..0,
+        Read::Query { .. } | Read::Count => 0..usize::MAX,
+    }
+}
+
+fn include(read: &Read) -> Include {
+    match read {
+        Read::Get { include, .. } | Read::Query { include, .. } => *include,
+        Read::Match { .. } | Read::Count => Include::default(),
+    }
+}
