@@ -1,7 +1,8 @@
 //! Ports for what a program takes from the world besides storage: the present, randomness, sleep and outgoing HTTP.
 //!
 //! It knows nothing of stores, catalogs or records. In reading order: [`Runtime`], [`Http`], [`within`], [`Backoff`];
-//! then an adapter per platform, chosen by target: `WorkerRuntime` on wasm32, [`NativeRuntime`] elsewhere.
+//! then an adapter per platform, chosen by target: `WorkerRuntime` on wasm32, [`NativeRuntime`] elsewhere, and, for
+//! tests, `SimulatedRuntime`: virtual time and a seed.
 //!
 //! ```
 //! use runtime::{Backoff, NativeRuntime, Runtime};
@@ -19,6 +20,8 @@ use std::pin::pin;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+#[cfg(any(test, feature = "test-util"))]
+mod simulated;
 #[cfg(target_arch = "wasm32")]
 mod worker;
 #[cfg(target_arch = "wasm32")]
@@ -26,6 +29,8 @@ mod worker_http;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::NativeRuntime;
+#[cfg(any(test, feature = "test-util"))]
+pub use simulated::SimulatedRuntime;
 #[cfg(target_arch = "wasm32")]
 pub use worker::WorkerRuntime;
 #[cfg(target_arch = "wasm32")]
