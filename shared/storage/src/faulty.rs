@@ -2,6 +2,7 @@
 
 use crate::{Etag, ObjectStore, PutError, PutMode, ReadError};
 use bytes::Bytes;
+use model::Timestamp;
 use runtime::Runtime;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -22,11 +23,38 @@ pub enum Fault {
         /// Following operations, of any kind, the last of which sees the write done; at least 1.
         operations: u32,
     },
+    /// A write: `Indeterminate` now; done `ms` milliseconds later, on whatever is there then. A read: as `RequestLost`.
+    LateBy {
+        /// By the runtime's clock.
+        ms: u64,
+    },
+    /// A put is not done, and answered as if its condition did not hold (412). Any other operation: as `Refused`.
+    Taken,
     /// It is done after a pause.
     Delayed {
         /// The pause in ms, by the runtime's clock.
         ms: u64,
     },
+}
+
+/// What becomes of one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// Until it reaches the store, in ms. A write gets there whether or not its sender still waits.
+    pub there_ms: u64,
+    /// From there until the sender has the reply, in ms.
+    pub back_ms: u64,
+    /// What goes wrong.
+    pub fault: Option<Fault>,
+}
+
+impl From<Option<Fault>> for Fate {
+    fn from(fault: Option<Fault>) -> Self {
+        match fault {
+            Some(Fault::Delayed { ms }) => Fate { there_ms: ms, ..Fate::default() },
+            fault => Fate { fault, ..Fate::default() },
+        }
+    }
 }
 
 /// The methods of [`ObjectStore`].
@@ -88,33 +116,59 @@ const LATE_OPERATIONS_MAX: u64 = 8;
 
 /// `store`, with faults. Clones share the plan, the counts and the writes that are still to come.
 ///
-/// A write that a [`Fault::Late`] holds back is done as soon as its time has come, or by [`Faulty::settle`].
-#[derive(Clone, Debug)]
+/// A write on its way is done before the first operation after its time has come, or by [`Faulty::settle`].
+#[derive(Clone)]
 pub struct Faulty<S, R> {
     store: S,
     runtime: R,
     state: Rc<RefCell<State>>,
 }
 
-#[derive(Debug, Default)]
+type Fates = Box<dyn FnMut(OperationKind, &str) -> Fate>;
+
+#[derive(Default)]
 struct State {
     counts: Counts,
     script: Vec<(OperationKind, Fault)>,
-    plan: Option<Plan>,
-    late: Vec<Late>,
+    fates: Option<Fates>,
+    on_the_way: Vec<Sent>,
 }
 
-/// A write on its way: it arrives when `left` operations have begun.
-#[derive(Clone, Debug)]
-struct Late {
-    left: u32,
+/// A write on its way.
+struct Sent {
+    due: Due,
     write: Write,
+    reply: Reply,
+}
+
+/// Where whoever still waits for a write finds what came of it.
+type Reply = Rc<RefCell<Option<Result<Option<Etag>, PutError>>>>;
+
+enum Due {
+    /// When so many operations have begun.
+    Operations(u32),
+    At(Timestamp),
 }
 
 #[derive(Clone, Debug)]
 enum Write {
     Put(String, Bytes, PutMode),
     Delete(String),
+}
+
+impl Write {
+    fn kind(&self) -> OperationKind {
+        match self {
+            Write::Put(..) => OperationKind::Put,
+            Write::Delete(_) => OperationKind::Delete,
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Write::Put(key, ..) | Write::Delete(key) => key,
+        }
+    }
 }
 
 impl<S, R> Faulty<S, R> {
@@ -127,7 +181,13 @@ impl<S, R> Faulty<S, R> {
     ///
     /// Equal seeds give equal faults to equal sequences of operations. 0 ends all faults but scripted ones.
     pub fn plan(&self, seed: u64, per_mille: u16) {
-        self.state.borrow_mut().plan = Some(Plan { state: seed, per_mille });
+        let mut plan = Plan { state: seed, per_mille };
+        self.fates(move |_, _| plan.fault().into());
+    }
+
+    /// From now on `fates` decides, from its kind and its key, what becomes of every operation that is not scripted.
+    pub fn fates(&self, fates: impl FnMut(OperationKind, &str) -> Fate + 'static) {
+        self.state.borrow_mut().fates = Some(Box::new(fates));
     }
 
     /// The next operation of this kind that has no scripted fault yet meets this one.
@@ -152,111 +212,165 @@ impl<S, R> Faulty<S, R> {
 }
 
 impl<S: ObjectStore, R: Runtime> Faulty<S, R> {
-    /// Does all late writes now.
+    /// Does all writes that are on their way now.
     pub async fn settle(&self) {
-        let late = std::mem::take(&mut self.state.borrow_mut().late);
-        for Late { write, .. } in late {
-            self.arrive(write).await;
+        let mut sent = std::mem::take(&mut self.state.borrow_mut().on_the_way);
+        sent.sort_by_key(Sent::at);
+        for sent in sent {
+            self.arrive(sent).await;
         }
     }
 
-    /// Counts the operation, lets the late writes that are due arrive, and decides its fault; waits if it is a delay.
-    async fn begin(&self, kind: OperationKind) -> Option<Fault> {
-        let (due, fault) = self.state.borrow_mut().begin(kind);
-        for write in due {
-            self.arrive(write).await;
-        }
-        if let Some(Fault::Delayed { ms }) = fault {
-            self.runtime.sleep(ms).await;
-        }
-        fault.filter(|fault| !matches!(fault, Fault::Delayed { .. }))
+    /// Counts the operation, does the writes whose time has come, and decides what becomes of this one.
+    async fn begin(&self, kind: OperationKind, key: &str) -> Fate {
+        let fate = self.state.borrow_mut().begin(kind, key);
+        self.do_due().await;
+        fate
     }
 
-    /// Nobody waits for the outcome any more.
-    async fn arrive(&self, write: Write) {
+    async fn do_due(&self) {
+        let now = self.runtime.now();
+        let due = self.state.borrow_mut().due(now);
+        for sent in due {
+            self.arrive(sent).await;
+        }
+    }
+
+    async fn arrive(&self, sent: Sent) {
+        let done = self.perform(sent.write).await;
+        *sent.reply.borrow_mut() = Some(done);
+    }
+
+    async fn perform(&self, write: Write) -> Result<Option<Etag>, PutError> {
         match write {
-            Write::Put(key, body, mode) => drop(self.store.put(&key, body, mode).await),
-            Write::Delete(key) => drop(self.store.delete(&key).await),
+            Write::Put(key, body, mode) => self.store.put(&key, body, mode).await.map(Some),
+            Write::Delete(key) => self.store.delete(&key).await.map(|()| None),
+        }
+    }
+
+    /// No pause at all is no await: some callers never wait.
+    async fn pass(&self, ms: u64) {
+        if ms > 0 {
+            self.runtime.sleep(ms).await;
         }
     }
 
     async fn read<T>(
         &self,
         kind: OperationKind,
+        key: &str,
         read: impl AsyncFnOnce(&S) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        match self.begin(kind).await {
+        let fate = self.begin(kind, key).await;
+        if fate.there_ms > 0 {
+            self.pass(fate.there_ms).await;
+            self.do_due().await;
+        }
+        let reply = match fate.fault {
             None => read(&self.store).await,
             Some(fault) => Err(ReadError::Unavailable(format!("injected: {fault:?}"))),
+        };
+        self.pass(fate.back_ms).await;
+        reply
+    }
+
+    async fn write(&self, write: Write) -> Result<Option<Etag>, PutError> {
+        let fate = self.begin(write.kind(), write.key()).await;
+        let text = format!("injected: {:?}", fate.fault);
+        let is_put = write.kind() == OperationKind::Put;
+        let arrives = self.runtime.now().plus_ms(fate.there_ms);
+        let reply = match fate.fault {
+            None | Some(Fault::ReplyLost | Fault::Delayed { .. }) if fate.there_ms == 0 => self.perform(write).await,
+            None | Some(Fault::ReplyLost | Fault::Delayed { .. }) => self.travel(write, arrives).await,
+            Some(Fault::Late { operations }) => self.leave(write, Due::Operations(operations), &text),
+            Some(Fault::LateBy { ms }) => self.leave(write, Due::At(arrives.plus_ms(ms)), &text),
+            Some(Fault::RequestLost) => Err(PutError::Indeterminate(text.clone())),
+            Some(Fault::Taken) if is_put => Err(PutError::Precondition),
+            Some(Fault::Taken | Fault::Refused) => Err(PutError::Busy(text.clone())),
+        };
+        self.pass(fate.back_ms).await;
+        if fate.fault == Some(Fault::ReplyLost) { Err(PutError::Indeterminate(text)) } else { reply }
+    }
+
+    /// Sends a write on its way, which it goes alone, and waits for its reply.
+    async fn travel(&self, write: Write, arrives: Timestamp) -> Result<Option<Etag>, PutError> {
+        let reply = Reply::default();
+        self.state.borrow_mut().on_the_way.push(Sent { due: Due::At(arrives), write, reply: reply.clone() });
+        self.pass(arrives.ms_since(self.runtime.now())).await;
+        self.do_due().await;
+        loop {
+            if let Some(reply) = reply.borrow_mut().take() {
+                return reply;
+            }
+            self.pass(1).await;
         }
     }
 
-    async fn write<T>(
-        &self,
-        kind: OperationKind,
-        write: Write,
-        done: impl AsyncFnOnce(&S) -> Result<T, PutError>,
-    ) -> Result<T, PutError> {
-        let Some(fault) = self.begin(kind).await else {
-            return done(&self.store).await;
-        };
-        let text = format!("injected: {fault:?}");
-        match fault {
-            Fault::Refused => return Err(PutError::Busy(text)),
-            Fault::ReplyLost => drop(done(&self.store).await),
-            Fault::Late { operations } => self.state.borrow_mut().late.push(Late { left: operations, write }),
-            Fault::RequestLost | Fault::Delayed { .. } => {}
-        }
-        Err(PutError::Indeterminate(text))
+    /// Sends a write on its way and hears no more of it.
+    fn leave(&self, write: Write, due: Due, text: &str) -> Result<Option<Etag>, PutError> {
+        self.state.borrow_mut().on_the_way.push(Sent { due, write, reply: Reply::default() });
+        Err(PutError::Indeterminate(text.to_owned()))
     }
 }
 
 impl State {
-    fn begin(&mut self, kind: OperationKind) -> (Vec<Write>, Option<Fault>) {
+    fn begin(&mut self, kind: OperationKind, key: &str) -> Fate {
         *self.counts.of(kind) += 1;
-        let due = self.due();
+        for sent in &mut self.on_the_way {
+            if let Due::Operations(left) = &mut sent.due {
+                *left = left.saturating_sub(1);
+            }
+        }
         let scripted = self.script.iter().position(|(of, _)| *of == kind);
-        let fault = match scripted {
-            Some(i) => Some(self.script.remove(i).1),
-            None => self.plan.as_mut().and_then(Plan::fault),
-        };
-        (due, fault)
+        match scripted {
+            Some(i) => Some(self.script.remove(i).1).into(),
+            None => self.fates.as_mut().map_or(Fate::default(), |fates| fates(kind, key)),
+        }
     }
 
-    /// The late writes whose time has come, in the order in which they were sent.
-    fn due(&mut self) -> Vec<Write> {
-        for late in &mut self.late {
-            late.left = late.left.saturating_sub(1);
+    /// The writes whose time has come, in the order in which they arrive.
+    fn due(&mut self, now: Timestamp) -> Vec<Sent> {
+        let is_due = |sent: &mut Sent| sent.at() <= now;
+        let mut due: Vec<Sent> = self.on_the_way.extract_if(.., is_due).collect();
+        due.sort_by_key(Sent::at);
+        due
+    }
+}
+
+impl Sent {
+    fn at(&self) -> Timestamp {
+        match self.due {
+            Due::Operations(0) => Timestamp::default(),
+            Due::Operations(_) => Timestamp(u64::MAX),
+            Due::At(at) => at,
         }
-        self.late.extract_if(.., |late| late.left == 0).map(|late| late.write).collect()
     }
 }
 
 impl<S: ObjectStore, R: Runtime> ObjectStore for Faulty<S, R> {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, ReadError> {
-        self.read(OperationKind::Get, async |store| store.get(key).await).await
+        self.read(OperationKind::Get, key, async |store| store.get(key).await).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, ReadError> {
-        self.read(OperationKind::GetRange, async |store| store.get_range(key, range).await).await
+        self.read(OperationKind::GetRange, key, async |store| store.get_range(key, range).await).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<u64>, ReadError> {
-        self.read(OperationKind::Head, async |store| store.head(key).await).await
+        self.read(OperationKind::Head, key, async |store| store.head(key).await).await
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<Etag, PutError> {
-        let write = Write::Put(key.to_owned(), body.clone(), mode.clone());
-        self.write(OperationKind::Put, write, async |store| store.put(key, body, mode).await).await
+        let etag = self.write(Write::Put(key.to_owned(), body, mode)).await?;
+        Ok(etag.expect("a put names its content"))
     }
 
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ReadError> {
-        self.read(OperationKind::List, async |store| store.list(prefix, start_after).await).await
+        self.read(OperationKind::List, prefix, async |store| store.list(prefix, start_after).await).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), PutError> {
-        let write = Write::Delete(key.to_owned());
-        self.write(OperationKind::Delete, write, async |store| store.delete(key).await).await
+        self.write(Write::Delete(key.to_owned())).await.map(drop)
     }
 }
 
@@ -298,7 +412,7 @@ mod tests {
 
     use super::*;
     use crate::MemoryStore;
-    use runtime::NativeRuntime;
+    use runtime::{NativeRuntime, SimulatedRuntime, within};
 
     fn faulty() -> Faulty<MemoryStore, NativeRuntime> {
         Faulty::new(MemoryStore::default(), NativeRuntime::new())
@@ -347,6 +461,44 @@ mod tests {
         faulty.store().put("a", "y".into(), PutMode::Overwrite).await.unwrap();
         faulty.settle().await;
         assert_eq!(faulty.store().get("a").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_write_arrives_though_nobody_waits_for_it_any_more() {
+        let runtime = SimulatedRuntime::new(1);
+        let faulty = Faulty::new(MemoryStore::default(), runtime.clone());
+        faulty.fates(|kind, _| match kind {
+            OperationKind::Put => Fate { there_ms: 100, back_ms: 50, fault: None },
+            _ => Fate::default(),
+        });
+        let world = runtime.clone();
+        world.spawn(async move {
+            assert!(within(&runtime, 10, put(&faulty, "a")).await.is_none());
+            assert_eq!(faulty.head("a").await, Ok(None));
+            runtime.sleep(90).await;
+            assert_eq!(faulty.head("a").await, Ok(Some(1)));
+            let begun = runtime.now();
+            assert!(put(&faulty, "b").await.is_ok());
+            assert_eq!(runtime.now().ms_since(begun), 150);
+        });
+        assert!(world.run(1_000));
+    }
+
+    #[tokio::test]
+    async fn a_write_may_be_late_by_time_and_a_condition_may_fail_for_nothing() {
+        let runtime = SimulatedRuntime::new(1);
+        let faulty = Faulty::new(MemoryStore::default(), runtime.clone());
+        let world = runtime.clone();
+        world.spawn(async move {
+            faulty.inject(OperationKind::Put, Fault::LateBy { ms: 1_000 });
+            faulty.inject(OperationKind::Put, Fault::Taken);
+            assert!(matches!(put(&faulty, "a").await, Err(PutError::Indeterminate(_))));
+            assert_eq!(put(&faulty, "a").await, Err(PutError::Precondition));
+            assert_eq!(faulty.head("a").await, Ok(None));
+            runtime.sleep(1_000).await;
+            assert_eq!(faulty.head("a").await, Ok(Some(1)));
+        });
+        assert!(world.run(1_000));
     }
 
     #[tokio::test]

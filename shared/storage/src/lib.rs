@@ -40,7 +40,7 @@ mod s3;
 #[cfg(target_arch = "wasm32")]
 pub use bound::BoundStore;
 #[cfg(any(test, feature = "test-util"))]
-pub use faulty::{Counts, Fault, Faulty, OperationKind};
+pub use faulty::{Counts, Fate, Fault, Faulty, OperationKind};
 pub use memory::MemoryStore;
 pub use probe::{ProbeError, probe};
 #[cfg(target_arch = "wasm32")]
