@@ -6,6 +6,7 @@ use crate::wire::ApiError;
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
+use model::safeguard::{Safeguard, holds};
 use model::{CollectionId, CollectionRow, limits};
 use query::{Answer, PlanError, QueryPlan, Read, ReadLevel, Source};
 use runtime::Runtime;
@@ -51,22 +52,30 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 return Ok(self.run(&plan).await?);
             }
             if fresh {
-                let answer = self.run(&plan).await?;
-                if self.runtime.now().ms_since(seen.requested_at) < limits::ANSWER_ROW_AGE_MAX_MS {
-                    return Ok(answer);
+                let answer = self.run(&plan).await;
+                // A failure, too, may be that of an old row: what it names was collected.
+                if self.is_young(&seen) {
+                    return Ok(answer?);
                 }
                 seen = self.fetch_row(id).await?;
             } else {
                 let (answer, now) = join(self.run(&plan), self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
-                if still_holds(&seen.row, &now.row) {
+                if still_holds(&seen.row, &now.row) && self.is_young(&now) {
                     return Ok(answer?);
                 }
                 (seen, fresh) = (now, true);
             }
         }
         Err(ApiError::unavailable("The collection changed faster than it could be read: try again"))
+    }
+
+    /// Whether nothing that a reader of the row finds missing can have been collected: the delay before the first
+    /// deletion is longer.
+    fn is_young(&self, seen: &SeenRow) -> bool {
+        let age_ms = self.runtime.now().ms_since(seen.requested_at);
+        age_ms < limits::ANSWER_ROW_AGE_MAX_MS || !holds(Safeguard::AgeOfStrongRead)
     }
 
     /// An executor's answer. Where it saw the log end is where the next write begins.
@@ -111,7 +120,8 @@ pub(crate) fn row_error(id: CollectionId, error: CatalogError) -> ApiError {
 /// Whether what was read by the row `used` is what a reader of the row `fresh` would find: nothing that was to be read
 /// may have been collected, and no first write may have been overlooked.
 fn still_holds(used: &CollectionRow, fresh: &CollectionRow) -> bool {
-    fresh.gc_floor <= used.watermark && fresh.dimension == used.dimension
+    let is_uncollected = fresh.gc_floor <= used.watermark || !holds(Safeguard::FloorAfterRead);
+    is_uncollected && fresh.dimension == used.dimension
 }
 
 fn source(row: &CollectionRow) -> Source {

@@ -14,6 +14,7 @@ use crate::wire::records::{Batch, check_count, check_read};
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
 use futures_util::future::{Either, join, select};
+use model::safeguard::{Safeguard, holds};
 use model::{CollectionId, LogEnd, Operation, Timestamp, keys, limits};
 use query::{Read, ReadLevel};
 use runtime::Runtime;
@@ -255,7 +256,8 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 return Ok(decision.deleted);
             }
             let request = key.map(|key| key.answered(decision.deleted));
-            let append = Append::exactly(decision.operations, decision.end, seen.view(), deadline).keyed(request);
+            let place = if holds(Safeguard::ClaimAtResolved) { Append::exactly } else { Append::anywhere };
+            let append = place(decision.operations, decision.end, seen.view(), deadline).keyed(request);
             let append = RefCell::new(append);
             let outcome = self.beating(&turn, self.writer(&rows).carry_out(&append, || true)).await;
             match outcome.expect("an append of its own is not taken over") {
@@ -326,7 +328,9 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     /// A row on which a claim may rest.
     async fn row_for_write(&self, scope: &Scope, id: CollectionId) -> Result<SeenRow, ApiError> {
         let now = self.runtime.now();
-        let known = self.memory.row(id).filter(|seen| now.ms_since(seen.requested_at) <= limits::CLAIM_ROW_AGE_MAX_MS);
+        let known = self.memory.row(id).filter(|seen| {
+            now.ms_since(seen.requested_at) <= limits::CLAIM_ROW_AGE_MAX_MS || !holds(Safeguard::FreshRowBeforeClaim)
+        });
         let seen = match known {
             Some(seen) => seen,
             None => self.fetch_row(id).await?,

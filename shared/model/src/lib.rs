@@ -10,6 +10,7 @@
 //! - [`collection`]: [`CollectionRow`], the catalog's one row per collection
 //! - [`keys`]: where an object lies in the bucket
 //! - [`limits`]: every bound: value, unit, reason; [`bounded`]: lists and maps that stop growing when memory ends
+//! - [`safeguard`]: the rules that keep the log exact, by name
 //!
 //! ```
 //! use model::{CollectionId, Lsn, keys};
@@ -25,6 +26,7 @@ pub mod keys;
 pub mod limits;
 pub mod metadata;
 pub mod record;
+pub mod safeguard;
 pub mod time;
 
 pub use collection::{CollectionRow, Configuration, Space};
@@ -32,4 +34,5 @@ pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
 pub use id::{CollectionId, ContentHash, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
 pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
 pub use record::{Operation, OperationKind, OperationView, Record};
+pub use safeguard::Safeguard;
 pub use time::Timestamp;

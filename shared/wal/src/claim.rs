@@ -12,6 +12,7 @@
 //!    before, with the gc floor still not above the LSN; a floor above it means that nobody can tell any more.
 
 use crate::fragment::FragmentHeader;
+use model::safeguard::{Safeguard, holds};
 use model::{LogEnd, Lsn, Nonce, SetHash, Timestamp, limits};
 
 /// What a claim needs of a collection's catalog row.
@@ -129,14 +130,16 @@ impl Claim {
         let lsn = self.end.next;
         match self.state {
             State::Done(result) => Step::Done(result),
-            State::Free | State::Again if now.ms_since(self.row.requested_at) > limits::CLAIM_ROW_AGE_MAX_MS => {
-                Step::RefreshRow
-            }
+            State::Free | State::Again if !self.row_is_fresh(now) => Step::RefreshRow,
             State::Free if self.body.is_none() => Step::Encode(self.end),
             State::Free | State::Again => Step::Put(lsn),
             State::Look { .. } => Step::Look(lsn),
             State::Written => Step::RefreshRow,
         }
+    }
+
+    fn row_is_fresh(&self, now: Timestamp) -> bool {
+        now.ms_since(self.row.requested_at) <= limits::CLAIM_ROW_AGE_MAX_MS || !holds(Safeguard::FreshRowBeforeClaim)
     }
 
     /// The end of the claim, if its state, the row and the time decide it.
@@ -145,6 +148,7 @@ impl Claim {
         let late = now >= self.deadline;
         match self.state {
             State::Done(result) => Some(result),
+            State::Written if !holds(Safeguard::CheckAfterReply) => Some(Ok(self.end_with_body())),
             State::Written if collected => Some(Err(ClaimError::Unknown)),
             State::Written if now.ms_since(self.row.requested_at) < limits::ANSWER_ROW_AGE_MAX_MS => {
                 Some(Ok(self.end_with_body()))
@@ -213,6 +217,7 @@ impl Claim {
     pub fn looked(&mut self, header: Option<&FragmentHeader>) {
         let own = self.body.map(|body| (body.nonce, body.set_hash));
         match header {
+            None if !holds(Safeguard::SameBody) => (self.body, self.state) = (None, State::Free),
             None => self.state = State::Again,
             Some(header) if Some((header.nonce, header.set_hash)) == own => self.state = State::Written,
             Some(header) if self.exactly => self.state = State::Done(Err(ClaimError::Conflict(header.lsn))),

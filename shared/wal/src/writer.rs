@@ -6,6 +6,7 @@ use crate::fragment::{self, FragmentHeader, KeyedRequest};
 use crate::reader::{Reader, TailError};
 use bytes::Bytes;
 use futures_util::future::join;
+use model::safeguard::{Safeguard, holds};
 use model::{CollectionId, LogEnd, Lsn, Nonce, Operation, Timestamp, keys};
 use runtime::{Backoff, Runtime};
 use std::cell::RefCell;
@@ -189,7 +190,8 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
             let pause = match step {
                 Step::Done(result) => return Some(result.map_err(AppendError::from)),
                 Step::Encode(end) => {
-                    append.borrow_mut().encode(self.collection, &end, Nonce(self.runtime.random()), now);
+                    let nonce = if holds(Safeguard::FreshNonce) { Nonce(self.runtime.random()) } else { Nonce(1) };
+                    append.borrow_mut().encode(self.collection, &end, nonce, now);
                     Ok(false)
                 }
                 Step::Put(lsn) => self.put(lsn, append).await,
