@@ -6,14 +6,14 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, ALL, DEPLOYED};
 use crate::place::{self, Place};
-use crate::{sh, size, tidy, tools};
+use crate::{sh, sim, size, tidy, tools};
 
 type Check = fn(&Place) -> Result<()>;
 
 /// Runs every check. Errors: the names of those that failed.
 pub(crate) fn run(place: &Place) -> Result<()> {
     // The quick ones first.
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("fmt", fmt),
         ("tidy", tidy::run),
         ("typos", typos),
@@ -22,6 +22,7 @@ pub(crate) fn run(place: &Place) -> Result<()> {
         ("clippy", clippy),
         ("clippy for wasm32", clippy_wasm32),
         ("docs", docs),
+        ("simulation of fresh worlds", sim::fresh),
         ("size", built_size),
     ];
     let mut failed = Vec::new();

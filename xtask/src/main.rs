@@ -17,6 +17,7 @@ mod differential;
 mod place;
 mod probe;
 mod sh;
+mod sim;
 mod size;
 mod test;
 mod tidy;
@@ -52,6 +53,8 @@ enum Command {
     Ci,
     /// Try whether a store may hold logs: creators race for its keys, and each time one must win
     ProbeStore(probe::Arguments),
+    /// Simulate gateways and executors among failures, each world decided by a seed
+    Sim(sim::Arguments),
     /// Check the rules of this code base that no compiler knows
     Tidy,
     /// Build the Workers into `build/`
@@ -84,6 +87,7 @@ fn run() -> Result<()> {
         Command::Test(arguments) => test::run(&place, &arguments),
         Command::Ci => ci::run(&place),
         Command::ProbeStore(arguments) => probe::run(&place, &arguments),
+        Command::Sim(arguments) => sim::run(&place, &arguments),
         Command::Tidy => tidy::run(&place),
         Command::Build(arguments) => build::run(&place, &arguments),
         Command::Size => size::run(&place),

@@ -7,7 +7,7 @@ use toml::Table;
 use super::Finding;
 
 /// (crate, crates of ours that it may depend on).
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("query", &["model"]),
     ("segment", &["model"]),
@@ -22,6 +22,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("stack", &[]),
     ("xtask", &["stack"]),
     ("contract-worker", &["catalog", "model", "query", "runtime", "storage", "wal"]),
+    ("simulation", &["catalog", "executor-worker", "gateway-worker", "model", "query", "runtime", "storage", "wal"]),
     (
         "opal-tests",
         &[

@@ -1,0 +1,16 @@
+//! Gateways and executors, as they are, in a simulated world: whatever store, catalog, network and machines do to them,
+//! no acknowledged write may be lost or doubled, and no answer may differ from what the log says.
+//!
+//! One number decides everything that happens in a world. `cargo xtask sim --seeds 0..1000` looks at worlds of your
+//! choice, `--seed 7` lives through one again and says what happened there. In reading order: `world`, who lives there;
+//! `client`, what they ask; `ledger` and `history`, what really happened and what clients were told; `check`, whether the
+//! two go together; `catalog`, the catalog behind a network; `tests`, what must never be seen, and what must be seen as
+//! soon as a safeguard is left out.
+
+mod catalog;
+mod check;
+mod client;
+mod history;
+mod ledger;
+mod tests;
+mod world;
