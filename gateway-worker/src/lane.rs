@@ -8,6 +8,7 @@
 //! plain data: whoever waits polls it, whoever has the turn says every [`limits::BEAT_MS`] that it is alive, and when it
 //! falls silent the next one takes over: a member of its group goes on with the same append.
 
+use model::safeguard::{Safeguard, holds};
 use model::{LogEnd, Operation, Timestamp, limits};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -97,7 +98,7 @@ struct Group {
 
 impl Group {
     fn has_room_for(&self, operations: &[Operation]) -> bool {
-        self.append.get().is_none()
+        (self.append.get().is_none() || !holds(Safeguard::FrozenBody))
             && self.operations.get() + operations.len() <= limits::FRAGMENT_OPERATIONS_MAX
             && self.bytes.get() + bytes_of(operations) <= limits::GROUP_BYTES_MAX
     }
@@ -142,7 +143,9 @@ impl Seat {
 
     /// Lets nobody join any more and makes one append of what the members brought.
     pub fn freeze(&self, lane: &Lane, make: impl FnOnce(Vec<Operation>) -> Append) -> &RefCell<Append> {
-        lane.close(&self.group);
+        if holds(Safeguard::FrozenBody) {
+            lane.close(&self.group);
+        }
         self.group.append.get_or_init(|| {
             let members = std::mem::take(&mut *self.group.members.borrow_mut());
             RefCell::new(make(members.into_iter().flatten().flatten().collect()))

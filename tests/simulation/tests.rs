@@ -79,6 +79,22 @@ fn without_the_same_body_a_late_put_doubles_a_write() {
 }
 
 #[test]
+fn without_the_same_lsn_a_put_of_unknown_outcome_doubles_a_write_or_leaves_a_gap() {
+    let signs = ["stands twice in the log", "was acknowledged and is not in the log"];
+    check_is_needed(Safeguard::SameLsn, Season::Crowded, &signs);
+}
+
+#[test]
+fn without_frozen_bodies_who_joins_late_is_acknowledged_and_not_written() {
+    check_is_needed(Safeguard::FrozenBody, Season::Crowded, &["was acknowledged and is not in the log"]);
+}
+
+#[test]
+fn without_a_probe_of_its_own_a_read_misses_what_was_acknowledged_before() {
+    check_is_needed(Safeguard::ProbeOfOnesOwn, Season::Crowded, &["saw Answer"]);
+}
+
+#[test]
 fn without_a_fresh_row_collected_fragments_are_claimed_again() {
     check_is_needed(Safeguard::FreshRowBeforeClaim, Season::Sleepy, &["below the gc floor"]);
 }

@@ -9,6 +9,12 @@ pub enum Safeguard {
     FreshNonce,
     /// Where a put of unknown outcome left nothing, the *same body* is put again: the first may still arrive.
     SameBody,
+    /// After a put of unknown outcome no other LSN is tried until a look has shown what is there.
+    SameLsn,
+    /// Nobody joins a group of writes whose body was made: he would be told that he is in it.
+    FrozenBody,
+    /// That a fragment is absent proves something only to who asked for it: the next read asks again.
+    ProbeOfOnesOwn,
     /// An LSN is claimed only on a young catalog row: what exists above its gc floor has not been collected.
     FreshRowBeforeClaim,
     /// A write is acknowledged only on a young row whose gc floor is not above it.

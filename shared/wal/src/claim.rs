@@ -206,6 +206,9 @@ impl Claim {
         match reply {
             PutReply::Written => self.state = State::Written,
             PutReply::Taken => self.state = State::Look { doubt: in_doubt },
+            PutReply::Unknown if !holds(Safeguard::SameLsn) => {
+                (self.end, self.body, self.state) = (self.end_with_body(), None, State::Free);
+            }
             PutReply::Unknown => self.state = State::Look { doubt: true },
             // What an earlier try of the same body did is as unknown as before.
             PutReply::Busy => {}
