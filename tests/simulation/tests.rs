@@ -3,6 +3,7 @@
 use crate::world::{Season, Tally, live};
 use model::safeguard::{Safeguard, without};
 use std::ops::Range;
+use std::thread;
 
 /// Worlds in which a missing safeguard must show.
 const WORLDS_MAX: usize = 600;
@@ -22,16 +23,32 @@ fn check_is_needed(safeguard: Safeguard, season: Season, signs: &[&str]) {
 /// Asserts that nobody in the worlds of `seeds` sees what cannot be.
 #[track_caller]
 fn check_worlds(seeds: Range<u64>) {
-    let mut sum = Tally::default();
-    for seed in seeds.clone() {
-        match live(seed, None) {
-            Ok(tally) => sum.add(&tally),
-            Err(violation) => panic!("seed {seed}: {violation}\nreplay: cargo xtask sim --seed {seed}"),
-        }
-    }
+    let sum = match live_all(&seeds) {
+        Ok(sum) => sum,
+        Err((seed, violation)) => panic!("seed {seed}: {violation}\nreplay: cargo xtask sim --seed {seed}"),
+    };
     println!("worlds {seeds:?}: {sum:?}");
     let happened = [sum.acknowledged, sum.refused, sum.unknown, sum.reads, sum.collected];
     assert!(seeds.end - seeds.start < 100 || !happened.contains(&0), "the worlds are too quiet: {sum:?}");
+}
+
+/// What the worlds of `seeds` came to, or the first violation of one of the processors, each of which takes a share.
+fn live_all(seeds: &Range<u64>) -> Result<Tally, (u64, String)> {
+    let shares = thread::available_parallelism().map_or(1, usize::from);
+    let share = |first: usize| {
+        let mut sum = Tally::default();
+        for seed in seeds.clone().skip(first).step_by(shares) {
+            sum.add(&live(seed, None).map_err(|violation| (seed, violation))?);
+        }
+        Ok(sum)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..shares).map(|first| scope.spawn(move || share(first))).collect();
+        threads.into_iter().try_fold(Tally::default(), |mut sum, thread| {
+            sum.add(&thread.join().expect("a world ends")?);
+            Ok(sum)
+        })
+    })
 }
 
 #[test]

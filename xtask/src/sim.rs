@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use crate::place::{self, Place};
 use crate::sh;
 
-/// How many fresh worlds the checks look at: seconds.
-const FRESH_SEEDS: u64 = 3_000;
+/// How many fresh worlds the checks look at: a minute or two.
+const FRESH_SEEDS: u64 = 2_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
