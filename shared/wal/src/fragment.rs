@@ -1,4 +1,4 @@
-//! One fragment: a batch of operations <-> bytes, in the form of [`crate::columns`].
+//! One fragment: a batch of operations <-> bytes, in the form of `columns`.
 
 use crate::columns::{self, Columns, Contents, Entries, FragmentError, damaged};
 use arrow2::datatypes::Metadata as SchemaMetadata;
