@@ -1,6 +1,6 @@
 //! What an executor isolate remembers between requests: plain data, never a promise of another request.
 
-use model::{CollectionId, LogEnd, Lsn, limits};
+use model::{CollectionId, LogEnd, Lsn, Timestamp, limits};
 use query::{Overlay, PlanError};
 use runtime::Runtime;
 use std::cell::{Cell, RefCell};
@@ -8,15 +8,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use wal::Fragment;
 
-/// How often a waiting request looks whether it may go on, in ms.
-const POLL_MS: u64 = 3;
-
 /// Collections by id, bounded by [`limits::EXECUTOR_CACHE_BYTES`], and how much memory running reads were promised.
 #[derive(Default)]
 pub struct Cache {
     tails: RefCell<HashMap<CollectionId, Entry>>,
     clock: Cell<u64>,
-    promised_bytes: Cell<usize>,
+    /// Bytes promised to running reads.
+    promised: RefCell<Vec<(Lease, usize)>>,
+}
+
+/// A right that ends when its holder gives it back, or else when the holder must have been answered: an isolate may drop
+/// a request without running its destructors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Lease {
+    number: u64,
+    until: Timestamp,
 }
 
 struct Entry {
@@ -35,8 +41,8 @@ pub struct Tail {
     pub fragment_bytes_max: usize,
     /// Why it says nothing any more: a fragment went in by half, or nothing of it fits.
     failure: Option<PlanError>,
-    /// Whether a request has the [`Turn`].
-    is_being_read: bool,
+    /// Of the request that has the [`Turn`].
+    lease: Option<Lease>,
 }
 
 impl Tail {
@@ -65,37 +71,50 @@ impl Tail {
 }
 
 /// The right to read a long stretch of a log into the cache: others wait instead of fetching the same.
-pub struct Turn<'a>(&'a RefCell<Tail>);
+pub struct Turn<'a> {
+    tail: &'a RefCell<Tail>,
+    lease: Lease,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.borrow_mut().is_being_read = false;
+        self.tail.borrow_mut().lease.take_if(|lease| *lease == self.lease);
     }
 }
 
 /// The promise that some memory is there to work with.
 pub struct Permit<'a> {
-    promised_bytes: &'a Cell<usize>,
-    bytes: usize,
+    promised: &'a RefCell<Vec<(Lease, usize)>>,
+    lease: Lease,
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.promised_bytes.set(self.promised_bytes.get() - self.bytes);
+        self.promised.borrow_mut().retain(|(lease, _)| *lease != self.lease);
     }
 }
 
 impl Cache {
     /// What is remembered of a collection's log from `watermark` on; empty if nothing is, or if it ends before that.
     pub fn tail(&self, collection: CollectionId, watermark: Lsn) -> Rc<RefCell<Tail>> {
-        self.clock.set(self.clock.get() + 1);
+        let used_at = self.tick();
         let mut tails = self.tails.borrow_mut();
         let entry = tails.entry(collection).or_insert_with(|| Entry { tail: Rc::default(), used_at: 0 });
         if entry.tail.borrow().end.next < watermark {
             entry.tail = Rc::default();
         }
-        entry.used_at = self.clock.get();
+        entry.used_at = used_at;
         entry.tail.clone()
+    }
+
+    /// A number that nothing had before.
+    fn tick(&self) -> u64 {
+        self.clock.set(self.clock.get() + 1);
+        self.clock.get()
+    }
+
+    fn lease(&self, now: Timestamp) -> Lease {
+        Lease { number: self.tick(), until: now.plus_ms(limits::REQUEST_DEADLINE_MS) }
     }
 
     /// Drops what is remembered of a collection.
@@ -139,15 +158,18 @@ impl Cache {
         tail: &'a RefCell<Tail>,
         runtime: &impl Runtime,
     ) -> Result<Option<Turn<'a>>, PlanError> {
-        let is_free = || {
+        let take = || {
+            let now = runtime.now();
             let mut tail = tail.borrow_mut();
-            let is_free = !tail.is_being_read;
+            if tail.lease.is_some_and(|lease| lease.until > now) {
+                return None;
+            }
             let is_long = tail.end == LogEnd::EMPTY || tail.fragment_bytes_max > limits::SHARED_PROBE_BYTES;
-            tail.is_being_read |= is_long;
-            is_free.then_some(is_long)
+            tail.lease = is_long.then(|| self.lease(now));
+            Some(tail.lease)
         };
-        let is_long = poll(is_free, runtime).await?;
-        Ok(is_long.then(|| Turn(tail)))
+        let lease = poll(take, runtime).await?;
+        Ok(lease.map(|lease| Turn { tail, lease }))
     }
 
     /// Waits until `bytes` of the memory for running reads are free; who asks for more than all of it gets all.
@@ -156,21 +178,26 @@ impl Cache {
     pub async fn permit(&self, bytes: usize, runtime: &impl Runtime) -> Result<Permit<'_>, PlanError> {
         let bytes = bytes.min(limits::EXECUTOR_WORK_BYTES);
         let promise = || {
-            let promised = self.promised_bytes.get() + bytes;
-            (promised <= limits::EXECUTOR_WORK_BYTES).then(|| self.promised_bytes.set(promised))
+            let now = runtime.now();
+            let mut promised = self.promised.borrow_mut();
+            promised.retain(|(lease, _)| lease.until > now);
+            let used: usize = promised.iter().map(|(_, bytes)| bytes).sum();
+            let lease = (used + bytes <= limits::EXECUTOR_WORK_BYTES).then(|| self.lease(now))?;
+            promised.push((lease, bytes));
+            Some(lease)
         };
-        poll(promise, runtime).await?;
-        Ok(Permit { promised_bytes: &self.promised_bytes, bytes })
+        let lease = poll(promise, runtime).await?;
+        Ok(Permit { promised: &self.promised, lease })
     }
 }
 
 /// Asks `ready` until it gives something: one request cannot wake another.
 async fn poll<T>(mut ready: impl FnMut() -> Option<T>, runtime: &impl Runtime) -> Result<T, PlanError> {
-    for _ in 0..limits::EXECUTORS_TIMEOUT_MS / POLL_MS {
+    for _ in 0..limits::EXECUTORS_TIMEOUT_MS / limits::POLL_MS {
         if let Some(value) = ready() {
             return Ok(value);
         }
-        runtime.sleep(POLL_MS).await;
+        runtime.sleep(limits::POLL_MS).await;
     }
     Err(PlanError::Unavailable("the executor is busy with other reads: try again".to_owned()))
 }

@@ -4,6 +4,8 @@ use super::*;
 use model::{CollectionId, Lsn, Operation, OperationKind, Space, Timestamp, keys, limits};
 use query::{Read, Source};
 use runtime::{NativeRuntime, Runtime};
+use std::cell::Cell;
+use std::rc::Rc;
 use storage::{Faulty, MemoryStore, PutMode};
 use wal::{RefreshError, RowSource, RowView, Writer};
 
@@ -162,4 +164,32 @@ async fn plans_cross_http() {
     assert_eq!(serde_json::from_slice::<Answer>(response.body()).expect("an answer").count, 1);
     let response = executor.handle(Request::new(Bytes::from_static(b"{}"))).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+/// A clock that goes on by what is slept.
+#[derive(Clone, Default)]
+struct Clock(Rc<Cell<u64>>);
+
+impl Runtime for Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.get())
+    }
+
+    fn random(&self) -> u128 {
+        0
+    }
+
+    async fn sleep(&self, ms: u64) {
+        self.0.set(self.0.get() + ms);
+    }
+}
+
+#[tokio::test]
+async fn who_vanishes_in_the_middle_of_a_read_blocks_nobody_for_ever() {
+    let (cache, clock) = (Cache::default(), Clock::default());
+    let tail = cache.tail(COLLECTION, Lsn(0));
+    std::mem::forget(cache.turn(&tail, &clock).await);
+    std::mem::forget(cache.permit(usize::MAX, &clock).await);
+    assert!(cache.turn(&tail, &clock).await.is_err() && cache.permit(1, &clock).await.is_ok(), "first the turn ends");
+    assert!(cache.turn(&tail, &clock).await.is_ok());
 }
