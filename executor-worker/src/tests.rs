@@ -3,9 +3,7 @@
 use super::*;
 use model::{CollectionId, Lsn, Operation, OperationKind, Space, Timestamp, keys, limits};
 use query::{Read, Source};
-use runtime::{NativeRuntime, Runtime};
-use std::cell::Cell;
-use std::rc::Rc;
+use runtime::{ManualRuntime, NativeRuntime, Runtime};
 use storage::{Faulty, MemoryStore, PutMode};
 use wal::{RefreshError, RowSource, RowView, Writer};
 
@@ -166,27 +164,9 @@ async fn plans_cross_http() {
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
 }
 
-/// A clock that goes on by what is slept.
-#[derive(Clone, Default)]
-struct Clock(Rc<Cell<u64>>);
-
-impl Runtime for Clock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.get())
-    }
-
-    fn random(&self) -> u128 {
-        0
-    }
-
-    async fn sleep(&self, ms: u64) {
-        self.0.set(self.0.get() + ms);
-    }
-}
-
 #[tokio::test]
 async fn who_vanishes_in_the_middle_of_a_read_blocks_nobody_for_ever() {
-    let (cache, clock) = (Cache::default(), Clock::default());
+    let (cache, clock) = (Cache::default(), ManualRuntime::default());
     let tail = cache.tail(COLLECTION, Lsn(0));
     std::mem::forget(cache.turn(&tail, &clock).await);
     std::mem::forget(cache.permit(usize::MAX, &clock).await);

@@ -3,13 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
-use anyhow::{Context, Result, bail};
-use stack::{Config, Stack};
+use anyhow::{Result, bail};
 
 use crate::place::Place;
-use crate::{build, sh, test, tools};
+use crate::{sh, test, tools};
 
 /// Where a server is looked for if none is named; `cargo xtask dev` listens there.
 const USUAL_PORT: u16 = 8000;
@@ -43,23 +41,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     if arguments.keep {
         bail!("--keep needs a server that stays: start `cargo xtask dev` first, or name one with --url");
     }
-    let data = env::temp_dir().join(format!("opal-demo-{}", std::process::id()));
-    let config = Config::new(test::programs(place, &build::DEPLOYED)?, &data);
-    eprintln!("== starting devstore, sqld and workerd");
-    let outcome = Stack::start(config).and_then(|mut stack| {
-        let outcome = ask(place, &python, &stack.gateway_url(), arguments);
-        // If a part ended, that is why the demo failed.
-        let outcome = match stack.exited() {
-            Some(exited) => {
-                outcome.with_context(|| format!("{} ended; its log ends:\n{}", exited.part.name(), exited.log_tail))
-            }
-            None => outcome,
-        };
-        stack.stop();
-        outcome
-    });
-    fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-    outcome
+    test::on_own_stack(place, "demo", |stack| ask(place, &python, &stack.gateway_url(), arguments))
 }
 
 fn ask(place: &Place, python: &Path, url: &str, arguments: &Arguments) -> Result<()> {

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::{env, fs};
 
-use anyhow::{Context, Result};
-use stack::{Config, Stack};
+use anyhow::Result;
 
 use crate::place::Place;
-use crate::{build, sh, test, tools};
+use crate::{sh, test, tools};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -33,23 +31,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     if let Some(url) = &arguments.url {
         return compare(place, &python, url, arguments);
     }
-    let data = env::temp_dir().join(format!("opal-differential-{}", std::process::id()));
-    let config = Config::new(test::programs(place, &build::DEPLOYED)?, &data);
-    eprintln!("== starting devstore, sqld and workerd");
-    let outcome = Stack::start(config).and_then(|mut stack| {
-        let outcome = compare(place, &python, &stack.gateway_url(), arguments);
-        // If a part ended, that is why answers differed.
-        let outcome = match stack.exited() {
-            Some(exited) => {
-                outcome.with_context(|| format!("{} ended; its log ends:\n{}", exited.part.name(), exited.log_tail))
-            }
-            None => outcome,
-        };
-        stack.stop();
-        outcome
-    });
-    fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-    outcome
+    test::on_own_stack(place, "differential", |stack| compare(place, &python, &stack.gateway_url(), arguments))
 }
 
 fn compare(place: &Place, python: &Path, url: &str, arguments: &Arguments) -> Result<()> {

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: obtains and builds what tests run, tells them where it is, and lets cargo test everything.
 
 use std::path::PathBuf;
+use std::{env, fs};
 
-use anyhow::Result;
-use stack::{Clients, Programs};
+use anyhow::{Context, Result};
+use stack::{Clients, Config, Programs, Stack};
 
 use crate::place::{self, Place};
 use crate::{build, sh, tools};
@@ -46,4 +47,25 @@ pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Progr
     devstore.args(["build", "--package", "devstore", "--bin", "devstore"]);
     sh::step("compiling devstore", devstore.current_dir(&place.root))?;
     Ok(Programs { workerd, sqld, devstore: place.devstore(), miniflare: PathBuf::new(), workers: place.workers() })
+}
+
+/// Runs `trial` against a stack of its own, which is removed at the end. `name`: of the command, for its data.
+pub(crate) fn on_own_stack(place: &Place, name: &str, trial: impl FnOnce(&Stack) -> Result<()>) -> Result<()> {
+    let data = env::temp_dir().join(format!("opal-{name}-{}", std::process::id()));
+    let config = Config::new(programs(place, &build::DEPLOYED)?, &data);
+    eprintln!("== starting devstore, sqld and workerd");
+    let outcome = Stack::start(config).and_then(|mut stack| {
+        let outcome = trial(&stack);
+        // If a part ended, that is why the trial failed.
+        let outcome = match stack.exited() {
+            Some(exited) => {
+                outcome.with_context(|| format!("{} ended; its log ends:\n{}", exited.part.name(), exited.log_tail))
+            }
+            None => outcome,
+        };
+        stack.stop();
+        outcome
+    });
+    fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    outcome
 }

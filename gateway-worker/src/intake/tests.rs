@@ -3,7 +3,7 @@
 use super::*;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use runtime::NativeRuntime;
+use runtime::{ManualRuntime, NativeRuntime};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -74,43 +74,25 @@ async fn turns_come_in_the_order_of_arrival() {
     assert_eq!(usage(&intake.large), (0, 0));
 }
 
-/// The clock of an isolate.
-#[derive(Clone, Default)]
-struct Clock(Rc<Cell<u64>>);
-
-impl Runtime for Clock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.get())
-    }
-
-    fn random(&self) -> u128 {
-        0
-    }
-
-    async fn sleep(&self, ms: u64) {
-        self.0.set(self.0.get() + ms);
-    }
-}
-
 #[test]
 fn a_turn_that_does_not_come_ends_with_the_deadline() {
-    let (intake, clock) = (Intake::default(), Clock::default());
+    let (intake, clock) = (Intake::default(), ManualRuntime::default());
     let _holder = intake.turn(LARGEST, &clock).now_or_never().flatten().unwrap();
     let refused = intake.turn(LARGEST, &clock).now_or_never().expect("the clock moves with every pause");
     assert!(refused.is_none());
-    assert!((limits::INTAKE_TIMEOUT_MS..limits::INTAKE_TIMEOUT_MS + 100).contains(&clock.0.get()));
+    assert!((limits::INTAKE_TIMEOUT_MS..limits::INTAKE_TIMEOUT_MS + 100).contains(&clock.now().0));
     assert_eq!(usage(&intake.large).1, 1, "who gave up waits no more");
 }
 
 #[test]
 fn who_vanished_without_a_trace_is_forgotten() {
-    let (intake, clock) = (Intake::default(), Clock::default());
+    let (intake, clock) = (Intake::default(), ManualRuntime::default());
     // As when an isolate drops a request: no destructor runs.
     std::mem::forget(intake.turn(LARGEST, &clock).now_or_never());
-    clock.0.set(PERMIT_MS + 1);
+    clock.sleep(PERMIT_MS + 1).now_or_never();
     assert!(intake.large.look(1_000, 1, clock.now()).is_none(), "the holder is gone");
     intake.large.look(1_001, limits::LARGE_BODIES_BYTES, clock.now());
     assert_eq!(intake.large.look(1_002, 1, clock.now()), Some(1), "it waits behind another");
-    clock.0.set(clock.0.get() + ABSENT_MS + 1);
+    clock.sleep(ABSENT_MS + 1).now_or_never();
     assert_eq!(intake.large.look(1_002, 1, clock.now()), None, "who no longer looks has left the queue");
 }

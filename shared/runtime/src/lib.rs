@@ -18,6 +18,8 @@ use futures_util::future::{Either, select};
 use model::{Timestamp, limits};
 use std::pin::pin;
 
+#[cfg(any(test, feature = "test-util"))]
+mod manual;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(any(test, feature = "test-util"))]
@@ -27,6 +29,8 @@ mod worker;
 #[cfg(target_arch = "wasm32")]
 mod worker_http;
 
+#[cfg(any(test, feature = "test-util"))]
+pub use manual::ManualRuntime;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::NativeRuntime;
 #[cfg(any(test, feature = "test-util"))]
