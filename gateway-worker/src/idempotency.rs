@@ -59,7 +59,7 @@ struct KeyInUse {
 
 /// A search of the log for a request.
 pub(crate) struct Search {
-    key: RequestKey,
+    pub(crate) key: RequestKey,
     /// First LSN that was not examined.
     next: Lsn,
 }

@@ -3,7 +3,7 @@
 
 use crate::backlog::{Admission, admit};
 use crate::chores::Written;
-use crate::idempotency::RequestKey;
+use crate::idempotency::{RequestKey, Search};
 use crate::lane::{Lane, Seat, Turn};
 use crate::memory::SeenRow;
 use crate::reads::{check_scope, row_error};
@@ -237,44 +237,71 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         key: Option<&RequestKey>,
         decide: impl AsyncFn() -> Result<Decision, ApiError>,
     ) -> Result<u64, ApiError> {
-        let (id, deadline) = (seen.row.id, self.write_deadline());
-        let rows = CatalogRows { gateway: self, id };
-        let lane = self.memory.lane(id);
-        let turn = self.wait_for_turn(&lane, deadline).await?;
+        let deadline = self.write_deadline();
         let mut search = match key {
             Some(key) => Some(self.begin_search(seen, key).await?),
             None => None,
         };
+        // Deciding may take long, and the other writers need not wait for it; once overtaken, they do.
+        let mut decision = decide().await?;
+        let lane = self.memory.lane(seen.row.id);
+        let turn = self.wait_for_turn(&lane, deadline).await?;
         for _ in 0..limits::EVALUATION_ATTEMPTS_MAX {
-            let decision = self.beating(&turn, decide()).await?;
-            if let Some(search) = &mut search
-                && let Some(answered) = self.beating(&turn, self.search(&rows, search, decision.end.next)).await?
-            {
-                return Ok(answered);
+            let attempt = self.append_decision(seen, search.as_mut(), decision, deadline);
+            if let Some(deleted) = self.beating(&turn, attempt).await? {
+                return Ok(deleted);
             }
-            if decision.operations.is_empty() {
-                return Ok(decision.deleted);
-            }
-            let request = key.map(|key| key.answered(decision.deleted));
-            let place = if holds(Safeguard::ClaimAtResolved) { Append::exactly } else { Append::anywhere };
-            let append = place(decision.operations, decision.end, seen.view(), deadline).keyed(request);
-            let append = RefCell::new(append);
-            let outcome = self.beating(&turn, self.writer(&rows).carry_out(&append, || true)).await;
-            match outcome.expect("an append of its own is not taken over") {
-                Ok(end) => {
-                    self.see_written(id, end);
-                    return Ok(decision.deleted);
-                }
-                // Whoever was first is behind the end that this isolate knows.
-                Err(AppendError::Conflict(lsn)) => {
-                    let header = self.writer(&rows).header(lsn).await.map_err(|error| self.append_error(id, error))?;
-                    header.iter().for_each(|header| self.memory.see_end(id, header.as_end()));
-                }
-                Err(error) => return Err(self.append_error(id, error)),
-            }
+            decision = self.beating(&turn, decide()).await?;
         }
         let message = "The collection changed faster than the write could be decided: nothing was written, try again";
         Err(ApiError::unavailable(message))
+    }
+
+    /// Appends a decision where it was decided. Returns the number of deleted records to answer with; `None` if another
+    /// write came between.
+    async fn append_decision(
+        &self,
+        seen: &SeenRow,
+        search: Option<&mut Search>,
+        decision: Decision,
+        deadline: Timestamp,
+    ) -> Result<Option<u64>, ApiError> {
+        let id = seen.row.id;
+        let rows = CatalogRows { gateway: self, id };
+        let mut request = None;
+        if let Some(search) = search {
+            if let Some(answered) = self.search(&rows, search, decision.end.next).await? {
+                return Ok(Some(answered));
+            }
+            request = Some(search.key.answered(decision.deleted));
+        }
+        if decision.operations.is_empty() {
+            return Ok(Some(decision.deleted));
+        }
+        if self.memory.end(id).is_some_and(|known| known.next > decision.end.next) {
+            return Ok(None);
+        }
+        let place = if holds(Safeguard::ClaimAtResolved) { Append::exactly } else { Append::anywhere };
+        let append = place(decision.operations, decision.end, seen.view(), deadline).keyed(request);
+        let append = RefCell::new(append);
+        let outcome = self.writer(&rows).carry_out(&append, || true).await;
+        match outcome.expect("an append of its own is not taken over") {
+            Ok(end) => {
+                self.see_written(id, end);
+                Ok(Some(decision.deleted))
+            }
+            Err(AppendError::Conflict(lsn)) => {
+                // Whoever was first is behind the end that this isolate knows.
+                let header = self.writer(&rows).header(lsn).await.map_err(|error| self.append_error(id, error))?;
+                header.iter().for_each(|header| self.memory.see_end(id, header.as_end()));
+                Ok(None)
+            }
+            Err(AppendError::StaleEnd) => {
+                self.memory.forget_end(id);
+                Ok(None)
+            }
+            Err(error) => Err(self.append_error(id, error)),
+        }
     }
 
     async fn wait_for_turn<'l>(&self, lane: &'l Lane, deadline: Timestamp) -> Result<Turn<'l>, ApiError> {

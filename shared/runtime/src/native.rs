@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct NativeRuntime {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     traceparent: Option<HeaderValue>,
+    /// When it was made, by the clock that tests can stop.
+    #[cfg(feature = "test-util")]
+    made: (Timestamp, tokio::time::Instant),
 }
 
 impl Default for NativeRuntime {
@@ -28,7 +31,12 @@ impl Default for NativeRuntime {
 impl NativeRuntime {
     /// A runtime with a connection pool of its own.
     pub fn new() -> Self {
-        NativeRuntime { client: Client::builder(TokioExecutor::new()).build(connector()), traceparent: None }
+        NativeRuntime {
+            client: Client::builder(TokioExecutor::new()).build(connector()),
+            traceparent: None,
+            #[cfg(feature = "test-util")]
+            made: (machine_time(), tokio::time::Instant::now()),
+        }
     }
 
     /// The same, whose requests carry this W3C `traceparent`.
@@ -52,11 +60,24 @@ fn connector() -> HttpsConnector<HttpConnector> {
     HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().build()
 }
 
+/// By the machine's clock, which goes on while the machine sleeps.
+#[expect(clippy::disallowed_methods, reason = "this adapter is where the native clock is read")]
+fn machine_time() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Runtime for NativeRuntime {
-    #[expect(clippy::disallowed_methods, reason = "this adapter is where the native clock is read")]
+    #[cfg(not(feature = "test-util"))]
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        machine_time()
+    }
+
+    /// In tests time is tokio's, so that it stands still and leaps together with what is slept.
+    #[cfg(feature = "test-util")]
+    fn now(&self) -> Timestamp {
+        let (at, then) = self.made;
+        at.plus_ms(u64::try_from(then.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn random(&self) -> u128 {

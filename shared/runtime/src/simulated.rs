@@ -182,6 +182,12 @@ impl Core {
         (at_ms, self.timers_made.get())
     }
 
+    /// When the running task may go on: now, unless it is being frozen.
+    fn thaws_at_ms(&self) -> u64 {
+        let frozen_until = self.tasks.borrow().get(self.current.get()).map_or(0, |task| task.frozen_until_ms);
+        frozen_until.max(self.now_ms.get())
+    }
+
     /// How long the running task has been frozen so far.
     fn frozen_ms(&self) -> u64 {
         self.tasks.borrow().get(self.current.get()).map_or(0, |task| task.frozen_ms)
@@ -211,7 +217,9 @@ impl Runtime for SimulatedRuntime {
     async fn sleep(&self, ms: u64) {
         let core = &self.core;
         let frozen_ms = self.of_machine.then(|| core.frozen_ms());
-        Sleep { core, at_ms: core.now_ms.get() + ms, frozen_ms, timer: None }.await;
+        // What a machine begins to wait for just before it is frozen, it waits for afterwards.
+        let from_ms = if self.of_machine { core.thaws_at_ms() } else { core.now_ms.get() };
+        Sleep { core, at_ms: from_ms + ms, frozen_ms, timer: None }.await;
     }
 }
 

@@ -71,7 +71,6 @@ fn the_cause_is_for_the_log_only() {
         CatalogError::Refused(secret.into()).into(),
         PlanError::Corrupt(secret.into()).into(),
         PlanError::Unavailable(secret.into()).into(),
-        PlanError::TooLarge(secret.into()).into(),
     ];
     for error in errors {
         assert!(error.cause.as_ref().is_some_and(|cause| cause.contains(secret)), "{error:?} has lost its cause");
