@@ -117,15 +117,17 @@ fn cold_reads_and_writes_take_few_waves() {
     let (reply, counts) = measured.request("count", None);
     stack.store_admin().clear_faults().unwrap();
     assert_eq!(reply.json(), FRAGMENTS);
-    assert_eq!(counts["statuses"]["200"], FRAGMENTS, "each fragment is read once: {counts}");
+    // The first ones, then the rest in packs of sixteen as far as there are, and a window behind the end.
+    assert!(counts["requests"]["GetObject"].as_u64().unwrap() <= FRAGMENTS / 2, "{counts}");
     let at_a_time = counts["max_in_flight"].as_u64().unwrap();
     assert!((2..=model::limits::CONNECTIONS_MAX as u64).contains(&at_a_time), "{counts}");
-    // Five at a time are 12 waves. The first ones are narrower, as a log may be short.
+    // A search for the end is among them, as the log turned out to be long.
     assert!(counts["sequential_depth"].as_u64().unwrap() <= 15, "{counts}");
 
     measured.restart_workers(&mut stack);
     let (_, counts) = measured.request("add", Some(json!({ "ids": ["last"], "embeddings": [[1, 2]] })));
-    assert_eq!(counts["requests"]["PutObject"], 1, "{counts}");
+    // The fragment and, after the answer, the marker for the compactor.
+    assert!((1..=2).contains(&counts["requests"]["PutObject"].as_u64().unwrap()), "{counts}");
     assert!(counts["requests"]["HeadObject"].as_u64().unwrap() <= 20, "the end is found by galloping: {counts}");
 }
 

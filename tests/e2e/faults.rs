@@ -148,7 +148,7 @@ fn a_slow_store_takes_its_time_and_nothing_else() {
 #[test]
 fn writers_in_a_storm_lose_nothing_and_double_nothing() {
     const WRITERS: usize = 6;
-    const WRITES: usize = 12;
+    const WRITES: usize = 20;
     let patient = Patient::new("storm");
     let rules = json!([
         { "probability": 0.10, "effect": "drop_reply" },
@@ -177,7 +177,9 @@ fn writers_in_a_storm_lose_nothing_and_double_nothing() {
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || write(writer))).collect();
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
-    patient.no_more_faults();
+    // Writers share requests, so not every rule need have met one.
+    let met: u64 = patient.stack.store_admin().clear_faults().unwrap().into_iter().sum();
+    assert!(met >= 10, "the weather was fair: {met} faults");
     // Whatever was still held is there now, or never comes: this write is behind it.
     patient.collection.add(&patient.api, &["last"]);
 
