@@ -18,7 +18,7 @@ const DATABASE: &str = "/api/v2/tenants/default_tenant/databases/default_databas
 /// Nobody waits for longer.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Longer than sending the requests of one wave takes: while each is held for so long, depth counts waves.
-const HELD_MS: u64 = 100;
+const HELD_MS: u64 = 10;
 const TOP: usize = 10;
 
 #[derive(clap::Args)]
