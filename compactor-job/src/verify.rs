@@ -76,7 +76,7 @@ mod tests {
 
     impl RowSource for Rows {
         async fn refresh(&self) -> Result<RowView, RefreshError> {
-            Ok(RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: self.0.now() })
+            Ok(RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: self.0.now() })
         }
     }
 

@@ -41,13 +41,13 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// not in memory, the fragments that hold what the plan asks for. Nothing at [`ReadLevel::IndexOnly`]; at
     /// [`ReadLevel::IndexAndBoundedWal`] nothing beyond [`limits::BOUNDED_READ_FRAGMENTS`] that is not known yet.
     pub async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
-        let (collection, watermark) = (plan.source.collection, plan.source.watermark);
+        let (collection, compacted) = (plan.source.collection, plan.source.manifest.compacted);
         if plan.level == ReadLevel::IndexOnly {
             // As long as nothing is compacted, that is nothing.
             let (hits, count) = Overlay::default().answer(&plan.source, &plan.read)?;
-            return Ok(Answer { end: LogEnd { next: watermark, ..LogEnd::EMPTY }, hits, count });
+            return Ok(Answer { end: compacted, hits, count });
         }
-        let tail = self.cache.tail(collection, watermark);
+        let tail = self.cache.tail(collection, compacted.next);
         let answer = self.run_on(plan, &tail).await;
         if matches!(answer, Err(PlanError::Corrupt(_))) || tail.borrow().check().is_err() {
             // Should what was remembered be at fault, the next read does not rest on it.
@@ -83,7 +83,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     async fn catch_up(&self, plan: &QueryPlan, tail: &RefCell<Tail>) -> Result<(), PlanError> {
         let limit = match plan.level {
             ReadLevel::IndexAndWal => Lsn(u64::MAX),
-            _ => Lsn(plan.source.watermark.0 + limits::BOUNDED_READ_FRAGMENTS),
+            _ => Lsn(plan.source.manifest.watermark().0 + limits::BOUNDED_READ_FRAGMENTS),
         };
         let _turn = self.cache.turn(tail, &self.runtime).await?;
         let from = tail.borrow().end;

@@ -1,7 +1,7 @@
 //! An executor over a log in memory: what it sees, what it costs, and what damage does to it.
 
 use super::*;
-use model::{CollectionId, Lsn, Operation, OperationKind, Space, Timestamp, keys, limits};
+use model::{CollectionId, LogEnd, Lsn, Manifest, Operation, OperationKind, Space, Timestamp, keys, limits};
 use query::{Read, Source};
 use runtime::{ManualRuntime, NativeRuntime, Runtime};
 use storage::{Faulty, MemoryStore, PutMode};
@@ -19,7 +19,7 @@ struct Rows(NativeRuntime);
 
 impl RowSource for Rows {
     async fn refresh(&self) -> Result<RowView, RefreshError> {
-        Ok(RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: self.0.now() })
+        Ok(RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: self.0.now() })
     }
 }
 
@@ -44,7 +44,8 @@ impl World {
     }
 
     async fn count_at(&self, level: ReadLevel, collection: CollectionId) -> Result<u64, PlanError> {
-        let source = Source { collection, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
+        let source =
+            Source { collection, manifest: Manifest::default(), generation: 0, dimension: Some(2), space: Space::L2 };
         let executor = Executor { store: self.store.clone(), runtime: self.runtime.clone(), cache: &self.cache };
         executor.run(&QueryPlan { source, read: Read::Count, level }).await.map(|answer| answer.count)
     }
@@ -155,7 +156,13 @@ async fn plans_cross_http() {
     let world = World::new();
     world.add(COLLECTION, "a", "").await;
     let executor = Executor { store: world.store.clone(), runtime: world.runtime.clone(), cache: &world.cache };
-    let source = Source { collection: COLLECTION, watermark: Lsn(0), dimension: Some(2), space: Space::L2 };
+    let source = Source {
+        collection: COLLECTION,
+        manifest: Manifest::default(),
+        generation: 0,
+        dimension: Some(2),
+        space: Space::L2,
+    };
     let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count, level: ReadLevel::default() }).expect("JSON");
     let response = executor.handle(Request::new(plan.into())).await;
     assert_eq!(response.status(), StatusCode::OK);

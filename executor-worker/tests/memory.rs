@@ -5,8 +5,8 @@ use bytes::Bytes;
 use executor_worker::Executor;
 use executor_worker::cache::Cache;
 use model::{
-    CollectionId, Comparison, Filter, Lsn, MetadataTest, MetadataValue, Operation, OperationKind, Scalar, Space,
-    Timestamp, limits,
+    CollectionId, Comparison, Filter, LogEnd, Lsn, Manifest, MetadataTest, MetadataValue, Operation, OperationKind,
+    Scalar, Space, Timestamp, limits,
 };
 use query::kernel::Measure;
 use query::{Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source, TopK};
@@ -88,7 +88,7 @@ struct Rows(NativeRuntime);
 
 impl RowSource for Rows {
     async fn refresh(&self) -> Result<RowView, RefreshError> {
-        Ok(RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: self.0.now() })
+        Ok(RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: self.0.now() })
     }
 }
 
@@ -142,7 +142,13 @@ impl World {
     }
 
     async fn ask(&self, cache: &Cache, read: &Read) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
-        let source = Source { collection: COLLECTION, watermark: Lsn(0), dimension: Some(384), space: Space::L2 };
+        let source = Source {
+            collection: COLLECTION,
+            manifest: Manifest::default(),
+            generation: 0,
+            dimension: Some(384),
+            space: Space::L2,
+        };
         let executor = Executor { store: &self.store, runtime: NativeRuntime::new(), cache };
         let plan = QueryPlan { source, read: read.clone(), level: ReadLevel::default() };
         executor.run(&plan).await.map(|answer| (answer.hits, answer.count))

@@ -1,6 +1,6 @@
 //! How much of a collection's log waits for compaction, and what that means for those who write to it.
 
-use model::{LogEnd, Lsn, limits};
+use model::{LogEnd, limits};
 
 /// What a write has to do before it may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +13,15 @@ pub(crate) enum Admission {
     Refused,
 }
 
-/// What becomes of a write to a log that ends at `end` and is compacted up to `watermark`.
+/// What becomes of a write to a log that ends at `end`, of which what lies before `compacted` is in segments.
 ///
 /// Clients do not retry, so a bulk load must not meet a wall: it gets slower from a quarter of the limits on, by up to
 /// [`limits::SLOWDOWN_MS_MAX`] a write, and is refused only beyond them.
-pub(crate) fn admit(end: &LogEnd, watermark: Lsn) -> Admission {
-    // The totals are of the whole log: right until something is compacted, and from then on too careful.
-    let unpacked = end.next.0.saturating_sub(end.packed.0.max(watermark.0));
+pub(crate) fn admit(end: &LogEnd, compacted: &LogEnd) -> Admission {
+    let unpacked = end.next.0.saturating_sub(end.packed.max(compacted.next).0);
     let parts = [
-        (end.operations, limits::BACKLOG_OPERATIONS_MAX),
-        (end.bytes, limits::BACKLOG_BYTES_MAX),
+        (end.operations.saturating_sub(compacted.operations), limits::BACKLOG_OPERATIONS_MAX),
+        (end.bytes.saturating_sub(compacted.bytes), limits::BACKLOG_BYTES_MAX),
         (unpacked, limits::BACKLOG_FRAGMENTS_MAX),
     ];
     if parts.into_iter().any(|(found, limit)| found > limit) {
@@ -38,9 +37,10 @@ pub(crate) fn admit(end: &LogEnd, watermark: Lsn) -> Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Lsn;
 
     fn with_operations(operations: u64) -> Admission {
-        admit(&LogEnd { operations, ..LogEnd::EMPTY }, Lsn(0))
+        admit(&LogEnd { operations, ..LogEnd::EMPTY }, &LogEnd::EMPTY)
     }
 
     #[test]
@@ -59,14 +59,14 @@ mod tests {
     #[test]
     fn packed_fragments_do_not_count() {
         let next = Lsn(10 * limits::BACKLOG_FRAGMENTS_MAX);
-        assert_eq!(admit(&LogEnd { next, ..LogEnd::EMPTY }, Lsn(0)), Admission::Refused);
-        assert_eq!(admit(&LogEnd { next, packed: next, ..LogEnd::EMPTY }, Lsn(0)), Admission::Free);
-        assert_eq!(admit(&LogEnd { next, ..LogEnd::EMPTY }, next), Admission::Free);
+        assert_eq!(admit(&LogEnd { next, ..LogEnd::EMPTY }, &LogEnd::EMPTY), Admission::Refused);
+        assert_eq!(admit(&LogEnd { next, packed: next, ..LogEnd::EMPTY }, &LogEnd::EMPTY), Admission::Free);
+        assert_eq!(admit(&LogEnd { next, ..LogEnd::EMPTY }, &LogEnd { next, ..LogEnd::EMPTY }), Admission::Free);
     }
 
     #[test]
     fn bytes_count_as_well() {
         let bytes = limits::BACKLOG_BYTES_MAX + 1;
-        assert_eq!(admit(&LogEnd { bytes, ..LogEnd::EMPTY }, Lsn(0)), Admission::Refused);
+        assert_eq!(admit(&LogEnd { bytes, ..LogEnd::EMPTY }, &LogEnd::EMPTY), Admission::Refused);
     }
 }

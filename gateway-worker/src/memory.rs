@@ -21,13 +21,13 @@ pub struct SeenRow {
 impl SeenRow {
     /// What the log needs of it.
     pub fn view(&self) -> RowView {
-        RowView { gc_floor: self.row.gc_floor, watermark: self.row.watermark, requested_at: self.requested_at }
+        RowView { gc_floor: self.row.gc_floor, compacted: self.row.manifest.compacted, requested_at: self.requested_at }
     }
 }
 
 impl Known {
     fn watermark(&self) -> Lsn {
-        self.row.as_ref().map_or(Lsn::ZERO, |seen| seen.row.watermark)
+        self.row.as_ref().map_or(Lsn::ZERO, |seen| seen.row.watermark())
     }
 }
 

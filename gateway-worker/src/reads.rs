@@ -120,12 +120,18 @@ pub(crate) fn row_error(id: CollectionId, error: CatalogError) -> ApiError {
 /// Whether what was read by the row `used` is what a reader of the row `fresh` would find: nothing that was to be read
 /// may have been collected, and no first write may have been overlooked.
 fn still_holds(used: &CollectionRow, fresh: &CollectionRow) -> bool {
-    let is_uncollected = fresh.gc_floor <= used.watermark || !holds(Safeguard::FloorAfterRead);
+    let is_uncollected = fresh.gc_floor <= used.watermark() || !holds(Safeguard::FloorAfterRead);
     is_uncollected && fresh.dimension == used.dimension
 }
 
 fn source(row: &CollectionRow) -> Source {
-    Source { collection: row.id, watermark: row.watermark, dimension: row.dimension, space: row.configuration.space }
+    Source {
+        collection: row.id,
+        generation: row.generation,
+        manifest: row.manifest.clone(),
+        dimension: row.dimension,
+        space: row.configuration.space,
+    }
 }
 
 /// A collection is found under its own tenant and database only.

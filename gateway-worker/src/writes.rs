@@ -140,7 +140,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
     /// Slows or refuses a write to a log that is not compacted fast enough.
     async fn admit(&self, seen: &SeenRow) -> Result<(), ApiError> {
         let Some(end) = self.memory.end(seen.row.id) else { return Ok(()) };
-        match admit(&end, seen.row.watermark) {
+        match admit(&end, &seen.row.manifest.compacted) {
             Admission::Free | Admission::Slowed(0) => Ok(()),
             Admission::Slowed(ms) => {
                 self.runtime.sleep(ms).await;
@@ -220,7 +220,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             Err(RefreshError::Unavailable(reason)) => return Some(Err(AppendError::NotWritten(reason))),
         };
         let writer = self.writer(rows);
-        match writer.find_end(row.watermark).await {
+        match writer.find_end(row.compacted).await {
             Ok(end) => append.borrow_mut().begin_again(end, row, deadline),
             Err(error) => return Some(Err(error)),
         }
@@ -336,7 +336,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         let id = seen.row.id;
         match self.memory.end(id) {
             Some(end) => Ok(end),
-            None => self.writer(&CatalogRows { gateway: self, id }).find_end(seen.row.watermark).await,
+            None => self.writer(&CatalogRows { gateway: self, id }).find_end(seen.row.manifest.compacted).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::world::Network;
 use catalog::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, MemoryCatalog, NewCollection, Page};
-use model::{CollectionId, CollectionRow, Lsn};
+use model::{CollectionId, CollectionRow, LogEnd, Lsn, Manifest};
 use runtime::Runtime;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
@@ -14,8 +14,8 @@ use std::rc::Rc;
 pub(crate) struct SimulatedCatalog {
     pub(crate) network: Rc<Network>,
     pub(crate) inner: MemoryCatalog,
-    /// First LSN that is not folded, by collection.
-    pub(crate) watermarks: Rc<RefCell<HashMap<CollectionId, Lsn>>>,
+    /// Up to where logs are folded, by collection.
+    pub(crate) compacted: Rc<RefCell<HashMap<CollectionId, LogEnd>>>,
 }
 
 impl SimulatedCatalog {
@@ -38,8 +38,8 @@ impl SimulatedCatalog {
     }
 
     fn published(&self, row: CollectionRow) -> CollectionRow {
-        let watermark = self.watermarks.borrow().get(&row.id).copied().unwrap_or(Lsn::ZERO);
-        CollectionRow { watermark, ..row }
+        let compacted = self.compacted.borrow().get(&row.id).copied().unwrap_or(LogEnd::EMPTY);
+        CollectionRow { manifest: Manifest { compacted, ..row.manifest }, ..row }
     }
 }
 

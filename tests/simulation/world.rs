@@ -12,7 +12,7 @@ use executor_worker::{Executor, cache::Cache};
 use gateway_worker::memory::Memory;
 use gateway_worker::{Executors, Gateway, Settings};
 use http::Request;
-use model::{CollectionId, Lsn, Timestamp, keys, limits};
+use model::{CollectionId, LogEnd, Lsn, Timestamp, keys, limits};
 use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, SimulatedRuntime, within};
 use std::cell::{Cell, RefCell};
@@ -23,6 +23,7 @@ use std::rc::Rc;
 use storage::{
     Etag, Fate, Fault, Faulty, MemoryStore, ObjectStore, OperationKind, PutError, PutMode, ReadError, Retry,
 };
+use wal::fragment::decode_header;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -275,9 +276,9 @@ impl World {
         let store = Faulty::new(recorded, runtime.between_machines());
         let fates = network.clone();
         store.fates(move |kind, key| fates.store_fate(kind, key));
-        let (inner, watermarks) = (MemoryCatalog::default(), Rc::default());
+        let (inner, compacted) = (MemoryCatalog::default(), Rc::default());
         Rc::new(World {
-            catalog: SimulatedCatalog { network: network.clone(), inner, watermarks },
+            catalog: SimulatedCatalog { network: network.clone(), inner, compacted },
             ledger,
             store,
             history: History::default(),
@@ -447,30 +448,28 @@ impl World {
         let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
         while self.clients_left.get() > 0 {
             self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let mut watermark = self.watermark(collection);
+            let mut compacted = self.compacted(collection);
             loop {
-                let key = keys::fragment(collection, watermark);
+                let key = keys::fragment(collection, compacted.next);
                 let Ok(Some(body)) = self.store.get(&key).await else { break };
+                compacted = decode_header(&body).expect("a log holds fragments").as_end();
                 self.folded.borrow_mut().insert(key, body);
-                watermark = watermark.next();
             }
-            self.network.note(|| format!("watermark of {collection} is {}", watermark.0));
-            self.catalog.watermarks.borrow_mut().insert(collection, watermark);
+            self.network.note(|| format!("watermark of {collection} is {}", compacted.next.0));
+            self.catalog.compacted.borrow_mut().insert(collection, compacted);
         }
     }
 
-    fn watermark(&self, collection: CollectionId) -> Lsn {
-        self.catalog.watermarks.borrow().get(&collection).copied().unwrap_or(Lsn::ZERO)
+    fn compacted(&self, collection: CollectionId) -> LogEnd {
+        self.catalog.compacted.borrow().get(&collection).copied().unwrap_or(LogEnd::EMPTY)
     }
 
     /// Raises the floor, waits as long as it must, and deletes what is below in any order, or some of it.
-    ///
-    /// The last folded fragment stays: whoever writes the next one needs its nonce, and no segment tells it yet.
     async fn collect(&self, collection: CollectionId) {
         let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
         while self.clients_left.get() > 0 {
             self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let highest = self.watermark(collection).0.saturating_sub(1);
+            let highest = self.compacted(collection).next.0;
             let floor = Lsn(*self.runtime.pick(&[highest, highest, highest / 2]));
             self.catalog.inner.raise_gc_floor(collection, floor).await.expect("the collection is there");
             self.network.note(|| format!("gc floor of {collection} is at least {}", floor.0));
@@ -555,7 +554,8 @@ impl Executors for Pool<'_> {
         }
         let cache = executor.borrow().clone();
         network.runtime.sleep(network.hop_ms()).await;
-        let store = Retry::new(Folded { world: self.world, watermark: plan.source.watermark }, runtime.clone());
+        let store =
+            Retry::new(Folded { world: self.world, watermark: plan.source.manifest.watermark() }, runtime.clone());
         let answer = within(
             runtime,
             limits::EXECUTORS_TIMEOUT_MS,
@@ -565,7 +565,7 @@ impl Executors for Pool<'_> {
         network.runtime.sleep(network.hop_ms()).await;
         network.note(|| {
             let ends = answer.as_ref().map(|answer| answer.as_ref().map(|answer| answer.end.next.0));
-            format!("    executor {number} from {} on: {ends:?}", plan.source.watermark.0)
+            format!("    executor {number} from {} on: {ends:?}", plan.source.manifest.watermark().0)
         });
         answer.unwrap_or_else(|| Err(PlanError::Unavailable("the executor took too long".to_owned())))
     }

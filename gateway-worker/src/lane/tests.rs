@@ -1,7 +1,7 @@
 //! Turns and groups, step by step.
 
 use super::*;
-use model::{Lsn, Nonce};
+use model::{LogEnd, Lsn, Nonce};
 use wal::RowView;
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -11,7 +11,7 @@ fn deletion(id: &str) -> Vec<Operation> {
 }
 
 fn append(operations: Vec<Operation>) -> Append {
-    let row = RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: NOW };
+    let row = RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: NOW };
     Append::anywhere(operations, LogEnd::EMPTY, row, NOW)
 }
 

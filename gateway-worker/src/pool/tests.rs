@@ -3,7 +3,7 @@
 use super::*;
 use catalog::MemoryCatalog;
 use futures_util::FutureExt;
-use model::{CollectionId, LogEnd, Lsn, Space};
+use model::{CollectionId, LogEnd, Manifest, Space};
 use query::{Read, Source};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -89,7 +89,8 @@ impl World {
         };
         let source = Source {
             collection: CollectionId::from_u128(collection),
-            watermark: Lsn(0),
+            generation: 0,
+            manifest: Manifest::default(),
             dimension: None,
             space: Space::L2,
         };

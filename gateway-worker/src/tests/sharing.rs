@@ -119,7 +119,7 @@ async fn a_log_that_is_too_long_refuses_writes_and_loses_nothing() {
     let id = World::collection_id(&collection);
     let end = world.memory.end(id).expect("written");
     let full = LogEnd { next: end.next.next(), operations: limits::BACKLOG_OPERATIONS_MAX * 2, ..end };
-    assert_eq!(admit(&full, Lsn(0)), Admission::Refused);
+    assert_eq!(admit(&full, &LogEnd::EMPTY), Admission::Refused);
     let other = Memory::default();
     other.see_end(id, full);
     let path = format!("{collection}/add");

@@ -6,7 +6,7 @@ use super::schema::SchemaRequest;
 use super::{ApiError, body, names};
 use bytes::Bytes;
 use catalog::{CollectionChange, NewCollection};
-use model::{CollectionId, CollectionRow, Configuration, Metadata, MetadataPatch, MetadataValue, Position, limits};
+use model::{CollectionId, CollectionRow, Configuration, Metadata, MetadataPatch, MetadataValue, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -179,7 +179,7 @@ impl<'a> From<&'a CollectionRow> for CollectionObject<'a> {
             dimension: row.dimension,
             tenant: &row.tenant,
             database: &row.database,
-            log_position: Position::new(row.watermark, 0).0,
+            log_position: row.manifest.compacted.operations,
             version: row.generation,
         }
     }

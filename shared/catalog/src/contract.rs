@@ -7,7 +7,7 @@ use crate::{
     Catalog, CatalogError, CollectionChange, DEFAULT_DATABASE, DEFAULT_TENANT, ExecutorRow, NewCollection, Page,
 };
 use futures_util::future::join_all;
-use model::{CollectionId, CollectionRow, Configuration, Lsn, Metadata, Space};
+use model::{CollectionId, CollectionRow, Configuration, Lsn, Manifest, Metadata, Space};
 use runtime::Runtime;
 use serde_json::{Map, Value, json};
 use std::fmt::{Debug, Display};
@@ -235,8 +235,9 @@ async fn a_collection_is_returned_as_it_was_made<C: Catalog, R: Runtime>(scope: 
         schema: new.schema,
         dimension: None,
         generation: 0,
-        watermark: Lsn::ZERO,
+        manifest: Manifest::default(),
         gc_floor: Lsn::ZERO,
+        gc_epoch: 0,
     };
     same(&row, &expected)?;
     same(scope.get("c").await?, row.clone())?;

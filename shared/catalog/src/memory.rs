@@ -2,7 +2,7 @@
 
 use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, NewCollection, Page};
 use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
-use model::{CollectionId, CollectionRow, Lsn};
+use model::{CollectionId, CollectionRow, Lsn, Manifest};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -245,8 +245,9 @@ fn first_row(new: NewCollection) -> CollectionRow {
         schema: new.schema,
         dimension: None,
         generation: 0,
-        watermark: Lsn::ZERO,
+        manifest: Manifest::default(),
         gc_floor: Lsn::ZERO,
+        gc_epoch: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The catalog's one row per collection: the root of everything a reader or writer needs to know about it.
 
-use crate::{CollectionId, Lsn, Metadata};
+use crate::{CollectionId, Lsn, Manifest, Metadata};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,10 +25,19 @@ pub struct CollectionRow {
     pub dimension: Option<u32>,
     /// Number of the index version the row points to.
     pub generation: u64,
-    /// First LSN that is not compacted.
-    pub watermark: Lsn,
-    /// First LSN that may not be deleted; never above `watermark`.
+    /// That version.
+    pub manifest: Manifest,
+    /// First LSN that may not be deleted; never above the watermark.
     pub gc_floor: Lsn,
+    /// Counts the passes of garbage collection over its objects: a compactor names what it makes with it.
+    pub gc_epoch: u64,
+}
+
+impl CollectionRow {
+    /// First LSN that is not compacted.
+    pub fn watermark(&self) -> Lsn {
+        self.manifest.watermark()
+    }
 }
 
 /// How distances are measured; smaller is nearer in each.

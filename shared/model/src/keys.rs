@@ -1,6 +1,6 @@
 //! Where an object lies in the bucket. Every key of the system is made here.
 
-use crate::{CollectionId, ContentHash, Lsn};
+use crate::{CollectionId, ContentHash, Lsn, Nonce};
 
 /// The fragment that owns `lsn`: a computed name, so that claiming an LSN is creating this object.
 pub fn fragment(collection: CollectionId, lsn: Lsn) -> String {
@@ -16,6 +16,52 @@ pub fn log_prefix(collection: CollectionId) -> String {
 pub fn pack(collection: CollectionId, level: u32, first: Lsn) -> String {
     format!("{collection}/pack/{level}/{:016x}", first.0)
 }
+
+/// Where the parts of a new segment go, each at `{prefix}/{part}`: a random name, so that nobody takes another's objects for
+/// his. `gc_epoch` is that of the row the compactor started from.
+pub fn segment(collection: CollectionId, gc_epoch: u64, nonce: Nonce) -> String {
+    format!("{}{gc_epoch:08x}-{nonce}", segments_prefix(collection))
+}
+
+/// The prefix under which all segments of a collection lie.
+pub fn segments_prefix(collection: CollectionId) -> String {
+    format!("{collection}/seg/")
+}
+
+/// A new delete vector, named as a segment is.
+pub fn delete_vector(collection: CollectionId, gc_epoch: u64, nonce: Nonce) -> String {
+    format!("{}{gc_epoch:08x}-{nonce}", delete_vectors_prefix(collection))
+}
+
+/// The prefix under which all delete vectors of a collection lie.
+pub fn delete_vectors_prefix(collection: CollectionId) -> String {
+    format!("{collection}/del/")
+}
+
+/// The gc epoch in the key of a segment's part or a delete vector; `None` for any other key.
+pub fn gc_epoch_of(key: &str) -> Option<u64> {
+    let mut parts = key.split('/').skip(1);
+    let name = parts.next().filter(|kind| matches!(*kind, "seg" | "del")).and_then(|_| parts.next())?;
+    u64::from_str_radix(name.split_once('-')?.0, 16).ok()
+}
+
+/// The prefix under which everything of a collection lies but its marker.
+pub fn collection_prefix(collection: CollectionId) -> String {
+    format!("{collection}/")
+}
+
+/// The prefix under which all packs of a collection lie.
+pub fn packs_prefix(collection: CollectionId) -> String {
+    format!("{collection}/pack/")
+}
+
+/// The prefix under which all idempotency keys of a collection lie.
+pub fn idempotency_prefix(collection: CollectionId) -> String {
+    format!("{collection}/idem/")
+}
+
+/// The prefix of all markers for the compactor.
+pub const DIRTY_PREFIX: &str = "dirty/";
 
 /// The marker that tells the compactor of a collection that was written to.
 pub fn dirty(collection: CollectionId) -> String {

@@ -7,7 +7,7 @@
 //! - [`metadata`]: [`MetadataValue`], [`Metadata`], [`MetadataPatch`]
 //! - [`record`]: [`Record`] as readers see it, [`Operation`] as writers send it
 //! - [`filter`]: [`Filter`], what `where` and `where_document` say
-//! - [`collection`]: [`CollectionRow`], the catalog's one row per collection
+//! - [`collection`]: [`CollectionRow`], the catalog's one row per collection; [`manifest`]: the index version it points to
 //! - [`keys`]: where an object lies in the bucket
 //! - [`limits`]: every bound: value, unit, reason; [`bounded`]: lists and maps that stop growing when memory ends
 //! - [`safeguard`]: the rules that keep the log exact, by name
@@ -24,6 +24,7 @@ pub mod filter;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod manifest;
 pub mod metadata;
 pub mod record;
 pub mod safeguard;
@@ -32,6 +33,7 @@ pub mod time;
 pub use collection::{CollectionRow, Configuration, Space};
 pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
 pub use id::{CollectionId, ContentHash, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
+pub use manifest::{DeleteVectorPlace, DeleteVectorRef, Manifest, SegmentRef};
 pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
 pub use record::{Operation, OperationKind, OperationView, Record};
 pub use safeguard::Safeguard;

@@ -4,7 +4,7 @@
 //! It knows `model` only: no async, no clock, no randomness, no store.
 //!
 //! ```
-//! use model::{CollectionId, Lsn, Operation, OperationKind, Space};
+//! use model::{CollectionId, Lsn, Manifest, Operation, OperationKind, Space};
 //! use query::{Include, Overlay, Read, Source};
 //! # fn main() -> Result<(), query::PlanError> {
 //! let add = |id: &str, embedding: Vec<f32>| Operation {
@@ -17,7 +17,8 @@
 //! records.apply(Lsn(0), log.iter().map(Operation::view))?;
 //!
 //! let collection = CollectionId::from_u128(7);
-//! let source = Source { collection, watermark: Lsn::ZERO, dimension: Some(2), space: Space::L2 };
+//! let manifest = Manifest::default();
+//! let source = Source { collection, generation: 0, manifest, dimension: Some(2), space: Space::L2 };
 //! let nearest = Read::Query {
 //!     vectors: vec![vec![3.0, 3.0]],
 //!     n_results: 1,

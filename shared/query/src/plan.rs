@@ -1,7 +1,7 @@
 //! What the gateway asks and an executor answers. JSON between the two Workers; both are deployed from one tree,
 //! executors first, so a field may be added with a default and never changes its meaning.
 
-use model::{CollectionId, Filter, LogEnd, Lsn, Metadata, Space};
+use model::{CollectionId, Filter, LogEnd, Manifest, Metadata, Space};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -50,8 +50,10 @@ impl FromStr for ReadLevel {
 pub struct Source {
     /// The collection.
     pub collection: CollectionId,
-    /// First LSN that is in no segment: the log is read from here.
-    pub watermark: Lsn,
+    /// Number of the version.
+    pub generation: u64,
+    /// The version: which segments there are, and where the log goes on behind them.
+    pub manifest: Manifest,
     /// Length of every vector; `None` while none was written.
     pub dimension: Option<u32>,
     /// How distances are measured.

@@ -20,8 +20,8 @@ use model::{LogEnd, Lsn, Nonce, SetHash, Timestamp, limits};
 pub struct RowView {
     /// First LSN that may not be deleted.
     pub gc_floor: Lsn,
-    /// First LSN that is not compacted.
-    pub watermark: Lsn,
+    /// What is compacted: where the log ends for whoever reads none of its fragments.
+    pub compacted: LogEnd,
     /// When the row was asked for (not when it came).
     pub requested_at: Timestamp,
 }

@@ -16,7 +16,7 @@
 //! let store = storage::MemoryStore::default();
 //! let id = CollectionId::from_u128(1);
 //! # struct Rows; impl wal::RowSource for Rows { async fn refresh(&self) -> Result<RowView, wal::RefreshError> { unreachable!() } }
-//! # let (rows, row, deadline) = (Rows, RowView { gc_floor: model::Lsn(0), watermark: model::Lsn(0), requested_at: model::Timestamp(0) }, model::Timestamp(1));
+//! # let (rows, row, deadline) = (Rows, RowView { gc_floor: model::Lsn(0), compacted: LogEnd::EMPTY, requested_at: model::Timestamp(0) }, model::Timestamp(1));
 //! let writer = Writer { store: &store, runtime: &runtime, rows: &rows, collection: id };
 //! let operations = vec![Operation::delete("a".into())];
 //! let end = writer.append(operations, row, deadline).await.unwrap();

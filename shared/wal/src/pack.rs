@@ -178,7 +178,7 @@ impl<S: ObjectStore> Packer<'_, S> {
     /// gets and a put; the same for each higher level that is completed and each of up to
     /// [`limits::PACK_CATCH_UP_MAX`] earlier runs that others have left unpacked.
     pub async fn fold_before(&self, end: &LogEnd, row: RowView) -> Result<Lsn, PackError> {
-        let mut packed = end.packed.max(row.watermark);
+        let mut packed = end.packed.max(row.compacted.next);
         if !end.next.0.is_multiple_of(limits::PACK_FANOUT) {
             return Ok(packed);
         }
@@ -192,7 +192,7 @@ impl<S: ObjectStore> Packer<'_, S> {
         }
         for level in 2..=limits::PACK_LEVELS {
             let pack = PackId::around(level, Lsn(end.next.0 - 1));
-            if pack.lsns().end != end.next || pack.first < row.watermark {
+            if pack.lsns().end != end.next || pack.first < row.compacted.next {
                 break;
             }
             self.fold(pack).await?;

@@ -166,7 +166,7 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
         row: RowView,
         deadline: Timestamp,
     ) -> Result<LogEnd, AppendError> {
-        let end = self.find_end(row.watermark).await?;
+        let end = self.find_end(row.compacted).await?;
         let append = RefCell::new(Append::anywhere(operations, end, row, deadline));
         self.carry_out(&append, || true).await.expect("nobody else goes on with it")
     }
@@ -260,12 +260,14 @@ impl<S: ObjectStore, R: Runtime, V: RowSource> Writer<'_, S, R, V> {
         Ok(self.reader().header(lsn).await?)
     }
 
-    /// The end of the log: the first LSN at or after `watermark` that does not exist, and its predecessor's header.
+    /// The end of the log: the first LSN that does not exist behind what is `compacted`, and its predecessor's header.
     ///
-    /// Cost: see [`Reader::find_next`], and one ranged get. Errors: as of an append that left nothing behind.
-    pub async fn find_end(&self, watermark: Lsn) -> Result<LogEnd, AppendError> {
-        let next = self.reader().find_next(watermark).await?;
-        let Some(last) = next.previous() else { return Ok(LogEnd::EMPTY) };
+    /// Cost: see [`Reader::find_next`], and one ranged get if it is not where compaction ended, whose fragments may be
+    /// collected. Errors: as of an append that left nothing behind.
+    pub async fn find_end(&self, compacted: LogEnd) -> Result<LogEnd, AppendError> {
+        let next = self.reader().find_next(compacted.next).await?;
+        let last = next.previous().filter(|_| next > compacted.next);
+        let Some(last) = last else { return Ok(compacted) };
         self.header(last).await?.map(|header| header.as_end()).ok_or(AppendError::StaleEnd)
     }
 

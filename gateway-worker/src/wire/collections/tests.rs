@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::schema;
-use model::{Configuration, Lsn, Space};
+use model::{Configuration, Lsn, Manifest, Space};
 use serde_json::json;
 
 fn created(body: &str) -> Result<NewCollection, ApiError> {
@@ -101,8 +101,9 @@ fn row() -> CollectionRow {
         schema: schema::default_schema(&Configuration::default()),
         dimension: None,
         generation: 0,
-        watermark: Lsn::ZERO,
+        manifest: Manifest::default(),
         gc_floor: Lsn::ZERO,
+        gc_epoch: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bodies of the record routes, as clients and impolite programs send them, and what becomes of them.
 
 use super::*;
-use model::{CollectionId, Comparison, Configuration, DocumentTest, Lsn, MetadataTest, Scalar};
+use model::{CollectionId, Comparison, Configuration, DocumentTest, Lsn, Manifest, MetadataTest, Scalar};
 use serde_json::json;
 
 type Parse = fn(Option<&str>, &[u8]) -> Result<Batch, ApiError>;
@@ -328,8 +328,9 @@ fn row(dimension: Option<u32>) -> CollectionRow {
         schema: schema::default_schema(&Configuration::default()),
         dimension,
         generation: 0,
-        watermark: Lsn::ZERO,
+        manifest: Manifest::default(),
         gc_floor: Lsn::ZERO,
+        gc_epoch: 0,
     }
 }
 

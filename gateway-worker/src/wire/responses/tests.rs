@@ -127,10 +127,14 @@ fn a_collection_shows_what_clients_read() {
         schema: json!({}),
         dimension: Some(3),
         generation: 2,
-        watermark: model::Lsn(1),
+        manifest: model::Manifest {
+            compacted: model::LogEnd { next: model::Lsn(1), operations: 5, ..model::LogEnd::EMPTY },
+            ..model::Manifest::default()
+        },
         gc_floor: model::Lsn::ZERO,
+        gc_epoch: 0,
     };
-    let expect = r#"{"id":"00000000-0000-0000-0000-000000000005","name":"n","configuration_json":{"hnsw":{"space":"l2","ef_construction":100,"ef_search":100,"max_neighbors":16,"resize_factor":1.2,"sync_threshold":1000},"spann":null,"embedding_function":{"type":"legacy"}},"schema":{},"metadata":{"f":1.0,"i":1},"dimension":3,"tenant":"t","database":"d","log_position":1048576,"version":2}"#;
+    let expect = r#"{"id":"00000000-0000-0000-0000-000000000005","name":"n","configuration_json":{"hnsw":{"space":"l2","ef_construction":100,"ef_search":100,"max_neighbors":16,"resize_factor":1.2,"sync_threshold":1000},"spann":null,"embedding_function":{"type":"legacy"}},"schema":{},"metadata":{"f":1.0,"i":1},"dimension":3,"tenant":"t","database":"d","log_position":5,"version":2}"#;
     check(crate::wire::collections::collection(&row), expect);
     check(crate::wire::collections::collections(&[row.clone(), row]), &format!("[{expect},{expect}]"));
 }

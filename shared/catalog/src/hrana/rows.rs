@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// A collection's columns, in the order in which [`collection`] reads them.
 pub(super) const COLLECTION: &str = "id, name, tenant, database, metadata, configuration, schema, schema_keys, \
-     dimension, generation, watermark, gc_floor";
+     dimension, generation, manifest, gc_floor, gc_epoch";
 /// A database's columns, in the order in which [`database`] reads them.
 pub(super) const DATABASE: &str = "id, name, tenant";
 
@@ -131,8 +131,9 @@ pub(super) fn collection(columns: &mut Columns) -> Result<CollectionRow, Catalog
         schema: schema(columns.json()?, columns.optional_json()?).ok_or_else(|| columns.nonsense())?,
         dimension: columns.optional_integer()?,
         generation: columns.integer()?,
-        watermark: Lsn(columns.integer()?),
+        manifest: columns.optional_json()?.unwrap_or_default(),
         gc_floor: Lsn(columns.integer()?),
+        gc_epoch: columns.integer()?,
     })
 }
 

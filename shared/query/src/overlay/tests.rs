@@ -4,7 +4,7 @@
 use super::*;
 use crate::testing::{self, DIMENSION};
 use model::metadata::apply_patch;
-use model::{CollectionId, Lsn, Metadata, Operation, Record, RecordId, Space};
+use model::{CollectionId, Lsn, Manifest, Metadata, Operation, Record, RecordId, Space};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn overlay(log: &str) -> Overlay {
 }
 
 fn source(dimension: Option<u32>, space: Space) -> Source {
-    Source { collection: CollectionId::from_u128(1), watermark: Lsn::ZERO, dimension, space }
+    Source { collection: CollectionId::from_u128(1), generation: 0, manifest: Manifest::default(), dimension, space }
 }
 
 const EVERYTHING: Include = Include { embeddings: true, documents: true, uris: true, metadatas: true };

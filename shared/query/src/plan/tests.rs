@@ -5,8 +5,13 @@ use crate::testing;
 use proptest::prelude::*;
 
 fn plan(filter: Option<Filter>, vectors: Vec<Vec<f32>>) -> QueryPlan {
-    let source =
-        Source { collection: CollectionId::from_u128(7), watermark: Lsn(3), dimension: Some(2), space: Space::Cosine };
+    let source = Source {
+        collection: CollectionId::from_u128(7),
+        generation: 3,
+        manifest: Manifest::default(),
+        dimension: Some(2),
+        space: Space::Cosine,
+    };
     let include = Include { embeddings: true, ..Include::default() };
     QueryPlan {
         source,

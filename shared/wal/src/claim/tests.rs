@@ -7,7 +7,11 @@ const NOW: Timestamp = Timestamp(1_000_000_000);
 const SECOND: u64 = 1_000;
 
 fn row(floor: u64, age_ms: u64) -> RowView {
-    RowView { gc_floor: Lsn(floor), watermark: Lsn(floor), requested_at: Timestamp(NOW.0 - age_ms) }
+    RowView {
+        gc_floor: Lsn(floor),
+        compacted: LogEnd { next: Lsn(floor), ..LogEnd::EMPTY },
+        requested_at: Timestamp(NOW.0 - age_ms),
+    }
 }
 
 fn end(next: u64) -> LogEnd {

@@ -6,7 +6,7 @@ use runtime::NativeRuntime;
 use storage::{Faulty, MemoryStore};
 
 const COLLECTION: CollectionId = CollectionId::from_u128(1);
-const ROW: RowView = RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: Timestamp(0) };
+const ROW: RowView = RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: Timestamp(0) };
 
 type Store = Faulty<MemoryStore, NativeRuntime>;
 
@@ -119,7 +119,7 @@ async fn large_fragments_are_not_packed() {
 #[tokio::test]
 async fn what_is_compacted_is_left_alone() {
     let (store, end) = log(64, 10, &all(64)).await;
-    let row = RowView { gc_floor: Lsn(40), watermark: Lsn(40), ..ROW };
+    let row = RowView { gc_floor: Lsn(40), compacted: LogEnd { next: Lsn(40), ..LogEnd::EMPTY }, ..ROW };
     for lsn in 0..40 {
         store.delete(&keys::fragment(COLLECTION, Lsn(lsn))).await.unwrap();
     }

@@ -31,7 +31,7 @@ impl RowSource for Rows {
             return Err(RefreshError::Deleted);
         }
         let floor = Lsn(self.floor.get());
-        Ok(RowView { gc_floor: floor, watermark: Lsn(0), requested_at: self.runtime.now() })
+        Ok(RowView { gc_floor: floor, compacted: LogEnd::EMPTY, requested_at: self.runtime.now() })
     }
 }
 
@@ -61,7 +61,7 @@ impl World {
     }
 
     fn row(&self) -> RowView {
-        RowView { gc_floor: Lsn(0), watermark: Lsn(0), requested_at: self.runtime.now() }
+        RowView { gc_floor: Lsn(0), compacted: LogEnd::EMPTY, requested_at: self.runtime.now() }
     }
 
     async fn append(&self, id: &str, placement: Placement) -> Result<LogEnd, AppendError> {
@@ -73,7 +73,7 @@ impl World {
             Placement::Exactly(end) => Append::exactly(operations, end, row, deadline),
             Placement::Anywhere(Some(end)) => Append::anywhere(operations, end, row, deadline),
             Placement::Anywhere(None) => {
-                Append::anywhere(operations, writer.find_end(row.watermark).await?, row, deadline)
+                Append::anywhere(operations, writer.find_end(row.compacted).await?, row, deadline)
             }
         };
         writer.carry_out(&RefCell::new(append), || true).await.expect("nobody takes over")
