@@ -1,0 +1,144 @@
+//! The head object: magic, version and the table of sections, which is all that a reader must know by heart.
+
+use crate::{SegmentError, damaged};
+use model::SetHash;
+use std::ops::Range;
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: &[u8; 8] = b"OPALSEG1";
+/// The version this code writes and the only one it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Magic, version, rows, dimension, number of sections, set-hash.
+const FIXED_BYTES: usize = 8 + 4 * 4 + 16;
+const ENTRY_BYTES: usize = 32;
+const SECTIONS_MAX: usize = 1 << 20;
+
+/// What a section holds. Numbers that this code does not know are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// Where each batch of rows lies; part of what opens a segment.
+    Batches = 1,
+    /// The positions of all rows.
+    Positions = 2,
+    /// The Bloom filter of ids.
+    IdFilter = 3,
+    /// The index of ids.
+    Ids = 4,
+    /// A whole object `rows-{part}.arrow`.
+    Rows = 5,
+    /// A whole object `codes-{part}`.
+    Codes = 6,
+}
+
+/// A section, as the table names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) kind: u32,
+    /// Number among the objects of its kind; 0 for those that lie in the head object.
+    pub(crate) part: u32,
+    /// Where it lies in its object.
+    pub(crate) range: Range<u64>,
+    /// XXH3-64 of its bytes.
+    pub(crate) checksum: u64,
+}
+
+/// The head as values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Head {
+    pub(crate) rows: u32,
+    pub(crate) dimension: u32,
+    pub(crate) set_hash: SetHash,
+    pub(crate) sections: Vec<Section>,
+}
+
+impl Head {
+    /// Size of a head with so many sections, in bytes.
+    pub(crate) const fn bytes(sections: usize) -> usize {
+        FIXED_BYTES + sections * ENTRY_BYTES + 8
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Head::bytes(self.sections.len()));
+        bytes.extend_from_slice(MAGIC);
+        let count = u32::try_from(self.sections.len()).expect("a segment has few sections");
+        for number in [VERSION, self.rows, self.dimension, count] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.set_hash.0.to_le_bytes());
+        for Section { kind, part, range, checksum } in &self.sections {
+            bytes.extend_from_slice(&kind.to_le_bytes());
+            bytes.extend_from_slice(&part.to_le_bytes());
+            for number in [range.start, range.end - range.start, *checksum] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        let checksum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The head at the start of `bytes`, of which the rest may be missing.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SegmentError> {
+        let cut_off = || damaged("the head is cut off");
+        if bytes.get(..8).ok_or_else(cut_off)? != MAGIC {
+            return Err(damaged("not the head of a segment"));
+        }
+        let u32_at =
+            |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|four| u32::from_le_bytes(*four));
+        let version = u32_at(8).ok_or_else(cut_off)?;
+        if version != VERSION {
+            return Err(SegmentError::Version(version));
+        }
+        let count = crate::index(u32_at(20).ok_or_else(cut_off)?);
+        if count > SECTIONS_MAX {
+            return Err(damaged("more sections than a segment can have"));
+        }
+        let whole = bytes.get(..Head::bytes(count)).ok_or_else(cut_off)?;
+        let (body, checksum) = whole.split_last_chunk::<8>().ok_or_else(cut_off)?;
+        if xxh3_64(body) != u64::from_le_bytes(*checksum) {
+            return Err(damaged("the head does not match its checksum"));
+        }
+        let sections = body[FIXED_BYTES..].chunks_exact(ENTRY_BYTES).map(Section::decode).collect::<Option<_>>();
+        let set_hash: [u8; 16] = *body[24..].first_chunk().ok_or_else(cut_off)?;
+        Ok(Head {
+            rows: u32_at(12).ok_or_else(cut_off)?,
+            dimension: u32_at(16).ok_or_else(cut_off)?,
+            set_hash: SetHash(u128::from_le_bytes(set_hash)),
+            sections: sections.ok_or_else(|| damaged("a section ends before it begins"))?,
+        })
+    }
+
+    /// The section of `kind` in the head object.
+    pub(crate) fn section(&self, kind: Kind) -> Result<&Section, SegmentError> {
+        let found = self.sections.iter().find(|section| section.kind == kind as u32);
+        found.ok_or_else(|| damaged(format_args!("no section {kind:?}")))
+    }
+
+    /// The sections of `kind` that are objects of their own, by part.
+    pub(crate) fn parts(&self, kind: Kind) -> Vec<&Section> {
+        self.sections.iter().filter(|section| section.kind == kind as u32).collect()
+    }
+}
+
+impl Section {
+    fn decode(entry: &[u8]) -> Option<Self> {
+        let u64_at = |at: usize| entry[at..].first_chunk().map(|eight| u64::from_le_bytes(*eight));
+        let (start, length) = (u64_at(8)?, u64_at(16)?);
+        Some(Section {
+            kind: u32::from_le_bytes(*entry.first_chunk()?),
+            part: u32::from_le_bytes(*entry[4..].first_chunk()?),
+            range: start..start.checked_add(length)?,
+            checksum: u64_at(24)?,
+        })
+    }
+
+    /// `bytes`, if they are the section's.
+    pub(crate) fn check<'b>(&self, bytes: &'b [u8]) -> Result<&'b [u8], SegmentError> {
+        if bytes.len() as u64 == self.range.end - self.range.start && xxh3_64(bytes) == self.checksum {
+            Ok(bytes)
+        } else {
+            Err(damaged(format_args!("section {} does not match its checksum", self.kind)))
+        }
+    }
+}
