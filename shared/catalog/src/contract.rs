@@ -3,9 +3,10 @@
 //! Each promise is kept in a tenant and database of its own with random names, so that it holds on a database with
 //! content, and two suites may run on one database at once. Only the last one, `reset`, touches what others made.
 
-use crate::{
-    Catalog, CatalogError, CollectionChange, DEFAULT_DATABASE, DEFAULT_TENANT, ExecutorRow, NewCollection, Page,
-};
+mod maintenance;
+
+use crate::{Catalog, CatalogError, CollectionChange, ExecutorRow, Maintenance, NewCollection, Page};
+use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
 use futures_util::future::join_all;
 use model::{CollectionId, CollectionRow, Configuration, Lsn, Manifest, Metadata, Space};
 use runtime::Runtime;
@@ -19,7 +20,10 @@ const RIVALS: u32 = 12;
 /// Runs all promises, `reset` included: everything in the catalog is gone afterwards.
 ///
 /// Returns each promise's name and, if it was broken, how.
-pub async fn run(catalog: &impl Catalog, runtime: &impl Runtime) -> Vec<(&'static str, Result<(), String>)> {
+pub async fn run(
+    catalog: &(impl Catalog + Maintenance),
+    runtime: &impl Runtime,
+) -> Vec<(&'static str, Result<(), String>)> {
     let mut outcomes = run_beside_others(catalog, runtime).await;
     let scope = Scope::new(catalog, runtime);
     outcomes.push(("reset_leaves_the_defaults_only", reset_leaves_the_defaults_only(&scope).await.map_err(|b| b.0)));
@@ -28,9 +32,10 @@ pub async fn run(catalog: &impl Catalog, runtime: &impl Runtime) -> Vec<(&'stati
 
 /// Runs the promises that leave what others made alone.
 pub async fn run_beside_others(
-    catalog: &impl Catalog,
+    catalog: &(impl Catalog + Maintenance),
     runtime: &impl Runtime,
 ) -> Vec<(&'static str, Result<(), String>)> {
+    use maintenance::*;
     let mut outcomes = Vec::new();
     macro_rules! keep {
         ($($promise:ident)*) => {$(
@@ -77,6 +82,23 @@ pub async fn run_beside_others(
         metadata_keeps_every_type
         json_comes_back_as_it_was
         executors_are_listed_by_number_as_they_were_last_set
+        publishing_makes_the_next_generation
+        of_racing_publishers_one_wins_each_generation
+        who_was_passed_by_twice_does_not_publish
+        nothing_is_published_to_what_is_gone
+        a_version_is_kept_for_each_publication_until_it_is_forgotten
+        publishing_and_other_changes_leave_each_other_alone
+        racing_publications_and_other_changes_are_all_kept
+        the_gc_epoch_counts_up_deleted_or_not
+        upkeep_knows_the_collection_as_its_row_does
+        upkeep_lists_the_deleted_too_in_the_order_of_creation
+        ages_are_those_of_the_last_event_and_never_shrink
+        only_a_real_raise_makes_the_floor_young
+        only_a_deleted_collection_is_forgotten
+        a_lease_has_one_holder
+        of_rivals_for_a_lease_one_gets_it
+        a_lease_ends_by_itself
+        there_is_no_lease_of_the_unknown
     }
     outcomes
 }

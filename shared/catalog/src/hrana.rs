@@ -5,14 +5,16 @@
 //!
 //! - every call that surely changed nothing: the database was busy, or answered 429;
 //! - after a lost reply (broken connection, 5xx), what may run twice: reads; `create_database` and
-//!   `create_collection`, which know their own row by its id; `set_dimension`, `add_schema_keys` and `raise_gc_floor`,
-//!   which change nothing the second time; migrations, which are guarded by their version;
-//! - never after a lost reply: `create_tenant`, `update_collection`, the deletions and `reset`. A second try could
-//!   answer the first one's success with an error, or undo what someone else did in between.
+//!   `create_collection`, which know their own row by its id; `set_dimension`, `add_schema_keys`, `raise_gc_floor`,
+//!   `forget_versions` and the calls about leases, which change nothing the second time; `raise_gc_epoch`, which may
+//!   raise it too far; migrations, which are guarded by their version;
+//! - never after a lost reply: `create_tenant`, `update_collection`, `publish`, the deletions and `reset`. A second try
+//!   could answer the first one's success with an error, or undo what someone else did in between.
 //!
 //! A table or column that is not there means that the database is older than the code: then, and only then, the
 //! migrations run and the call is repeated.
 
+mod maintenance;
 mod pipeline;
 mod rows;
 #[cfg(test)]
@@ -136,8 +138,8 @@ impl<R: Runtime + Http> HranaCatalog<R> {
         found(self.run_one(if_lost, statement).await?.affected_row_count)
     }
 
-    /// The rows of `page`: `sql` selects those whose `seq` is above `?1`, at most `?2`, after skipping `?3`, in the
-    /// order of `seq`, which is the column after those that `read` reads; `place` is `?4` and so on.
+    /// The rows of `page`: `sql` selects those whose number is above `?1`, at most `?2`, after skipping `?3`, in the order of
+    /// the number, which is the column after those that `read` reads; `place` is `?4` and so on.
     ///
     /// One round trip for each [`LISTING_ROWS_MAX`] rows. What is there all the time is listed exactly once.
     async fn listing<T>(
@@ -162,9 +164,9 @@ impl<R: Runtime + Http> HranaCatalog<R> {
             };
             let got = rows.len() as u64;
             for row in rows {
-                let (value, seq) = rows::read(row, |columns| Ok((read(columns)?, columns.integer()?)))?;
+                let (value, number) = rows::read(row, |columns| Ok((read(columns)?, columns.integer()?)))?;
                 listed.push(value);
-                after = seq;
+                after = number;
             }
             wanted = wanted.saturating_sub(got);
             if got < limit || wanted == 0 {

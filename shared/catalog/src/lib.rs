@@ -1,8 +1,8 @@
 //! The catalog: tenants, databases and collections, in a hosted libSQL database. No user records are ever in it.
 //!
 //! It knows `model` and speaks to a database; it knows nothing of the log or the store. In reading order: [`Catalog`],
-//! [`CatalogError`], what the calls take and return; [`Maintenance`], what compaction needs; [`HranaCatalog`] (one HTTP round trip a call, migrations included
-//! only when the database turns out to be older than the code) and [`MemoryCatalog`]; `contract`, the suite both pass.
+//! [`CatalogError`], what the calls take and return; [`Maintenance`], what compaction needs; [`HranaCatalog`] (one HTTP round trip a
+//! call, migrations included only when the database turns out to be older than the code) and [`MemoryCatalog`]; `contract`, the suite both pass.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 

@@ -9,10 +9,10 @@ use model::{CollectionId, Lsn, Manifest};
 pub trait Maintenance {
     /// Makes `manifest` the next generation of the living collection, and a version of it that is kept, if nobody has
     /// published since and garbage collection has not passed it by: if the generation is still `from.generation` and the
-    /// gc epoch at most `from.gc_epoch + 1`. Returns whether it did.
+    /// gc epoch at most `from.gc_epoch + 1`. Returns whether it did; to one that is deleted or not known, it never does.
     ///
-    /// Only generation, watermark, manifest and the time of publishing change. A call answered `Unavailable` may have had
-    /// its effect: compare the row's manifest with the one that was to be published.
+    /// Only generation, watermark, manifest and the time of publishing change. It is never repeated: a call answered
+    /// `Unavailable` may have had its effect, so compare the row's manifest with the one that was to be published.
     async fn publish(&self, id: CollectionId, from: PublishFrom, manifest: &Manifest) -> Result<bool, CatalogError>;
 
     /// What is known of the collection for its upkeep, deleted or not. `NotFound` if not even a tombstone is left.
@@ -25,7 +25,7 @@ pub trait Maintenance {
     /// only refuses more of the slow. `NotFound` as above.
     async fn raise_gc_epoch(&self, id: CollectionId) -> Result<u64, CatalogError>;
 
-    /// The published versions that are kept, by generation.
+    /// The published versions that are kept, by generation: none of a collection that is not known.
     async fn list_versions(&self, id: CollectionId) -> Result<Vec<Version>, CatalogError>;
 
     /// Forgets the kept versions below `generation`.
@@ -35,9 +35,9 @@ pub trait Maintenance {
     /// bits again. `NotFound` if it lives or is not known.
     async fn forget_collection(&self, id: CollectionId) -> Result<(), CatalogError>;
 
-    /// Gives `holder` the lease of the collection for `seconds` from now if nobody else has it, or extends its own.
-    /// Returns the lease's epoch, which grows whenever the holder changes; `None` if another has it. A lease saves double
-    /// work and proves nothing.
+    /// Gives `holder` the lease of the collection, deleted or not, for `seconds` from now if nobody else has it, or lets
+    /// its own last until then. Returns the lease's epoch, which grows whenever the holder changes; `None` if another has
+    /// it or the collection is not known. A lease saves double work and proves nothing.
     async fn acquire_lease(&self, id: CollectionId, holder: u128, seconds: u64) -> Result<Option<u64>, CatalogError>;
 
     /// Ends the lease if `holder` has it.

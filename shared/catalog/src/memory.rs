@@ -1,36 +1,80 @@
 //! The catalog in memory: the plainest thing that keeps the contract, for tests and simulation.
 
+mod maintenance;
+
 use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, NewCollection, Page};
 use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
-use model::{CollectionId, CollectionRow, Lsn, Manifest};
+use model::{CollectionId, CollectionRow, Lsn, Manifest, Timestamp};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A catalog that lives as long as its last clone: clones are handles to one and the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct MemoryCatalog {
     state: Rc<RefCell<State>>,
+    clock: Rc<dyn Fn() -> Timestamp>,
+}
+
+/// Its clock stands still: nothing gets old.
+impl Default for MemoryCatalog {
+    fn default() -> Self {
+        MemoryCatalog::with_clock(|| Timestamp(0))
+    }
+}
+
+impl MemoryCatalog {
+    /// An empty catalog whose own clock is `clock`.
+    pub fn with_clock(clock: impl Fn() -> Timestamp + 'static) -> Self {
+        MemoryCatalog { state: Rc::default(), clock: Rc::new(clock) }
+    }
+
+    /// Whole seconds by its clock.
+    fn now_s(&self) -> u64 {
+        (self.clock)().0 / 1_000
+    }
 }
 
 /// Everything in the order of creation.
-#[derive(Debug)]
 struct State {
     tenants: Vec<String>,
     databases: Vec<DatabaseRow>,
-    living: Vec<CollectionRow>,
-    /// Ids of deleted collections: none is used twice.
-    deleted: Vec<CollectionId>,
+    /// Deleted ones included, until they are forgotten: no id is used twice.
+    collections: Vec<Collection>,
     /// By number.
     executors: BTreeMap<u32, ExecutorRow>,
+}
+
+/// A collection with what its row does not tell; times are in seconds.
+struct Collection {
+    row: CollectionRow,
+    created_at_s: u64,
+    published_at_s: Option<u64>,
+    floor_raised_at_s: Option<u64>,
+    deleted_at_s: Option<u64>,
+    versions: Vec<Published>,
+    lease: Option<Lease>,
+}
+
+/// A version that is kept.
+struct Published {
+    generation: u64,
+    manifest: Manifest,
+    at_s: u64,
+}
+
+struct Lease {
+    holder: u128,
+    epoch: u64,
+    expires_at_s: u64,
 }
 
 impl Default for State {
     fn default() -> Self {
         let (tenant, name) = (DEFAULT_TENANT.to_owned(), DEFAULT_DATABASE.to_owned());
         let databases = vec![DatabaseRow { id: 0, name, tenant: tenant.clone() }];
-        State { tenants: vec![tenant], databases, living: Vec::new(), deleted: Vec::new(), executors: BTreeMap::new() }
+        State { tenants: vec![tenant], databases, collections: Vec::new(), executors: BTreeMap::new() }
     }
 }
 
@@ -39,18 +83,33 @@ impl State {
         self.databases.iter().find(|row| row.tenant == tenant && row.name == name)
     }
 
+    /// The rows of the living.
+    fn living(&self) -> impl Iterator<Item = &CollectionRow> {
+        self.collections.iter().filter(|collection| collection.deleted_at_s.is_none()).map(|collection| &collection.row)
+    }
+
     fn named(&self, tenant: &str, database: &str, name: &str) -> Option<&CollectionRow> {
-        self.living.iter().find(|row| row.name == name && is_in(row, tenant, database))
+        self.living().find(|row| row.name == name && is_in(row, tenant, database))
+    }
+
+    /// The collection `id`, deleted or not.
+    fn collection_mut(&mut self, id: CollectionId) -> Result<&mut Collection, CatalogError> {
+        self.collections.iter_mut().find(|collection| collection.row.id == id).ok_or(CatalogError::NotFound)
+    }
+
+    fn living_mut(&mut self, id: CollectionId) -> Result<&mut Collection, CatalogError> {
+        let collection = self.collection_mut(id)?;
+        if collection.deleted_at_s.is_none() { Ok(collection) } else { Err(CatalogError::NotFound) }
     }
 
     fn row_mut(&mut self, id: CollectionId) -> Result<&mut CollectionRow, CatalogError> {
-        self.living.iter_mut().find(|row| row.id == id).ok_or(CatalogError::NotFound)
+        self.living_mut(id).map(|collection| &mut collection.row)
     }
 
-    fn delete_where(&mut self, goes: impl Fn(&CollectionRow) -> bool) {
-        let (gone, living) = std::mem::take(&mut self.living).into_iter().partition(|row| goes(row));
-        self.living = living;
-        self.deleted.extend(gone.iter().map(|row: &CollectionRow| row.id));
+    fn delete_where(&mut self, now_s: u64, goes: impl Fn(&CollectionRow) -> bool) {
+        for collection in self.collections.iter_mut().filter(|collection| goes(&collection.row)) {
+            collection.deleted_at_s.get_or_insert(now_s);
+        }
     }
 }
 
@@ -104,7 +163,7 @@ impl Catalog for MemoryCatalog {
         let state = &mut *self.state.borrow_mut();
         state.database(tenant, name).ok_or(CatalogError::NotFound)?;
         state.databases.retain(|row| row.tenant != tenant || row.name != name);
-        state.delete_where(|row| is_in(row, tenant, name));
+        state.delete_where(self.now_s(), |row| is_in(row, tenant, name));
         Ok(())
     }
 
@@ -115,11 +174,12 @@ impl Catalog for MemoryCatalog {
             let wanted = new.get_or_create || row.id == new.id;
             return if wanted { Ok(row.clone()) } else { Err(CatalogError::AlreadyExists) };
         }
-        if state.deleted.contains(&new.id) || state.living.iter().any(|row| row.id == new.id) {
+        if state.collection_mut(new.id).is_ok() {
             return Err(CatalogError::AlreadyExists);
         }
-        let row = first_row(new);
-        state.living.push(row.clone());
+        let collection = first(new, self.now_s());
+        let row = collection.row.clone();
+        state.collections.push(collection);
         Ok(row)
     }
 
@@ -138,11 +198,11 @@ impl Catalog for MemoryCatalog {
         page: Page,
     ) -> Result<Vec<CollectionRow>, CatalogError> {
         let state = self.state.borrow();
-        Ok(cut(state.living.iter().filter(|row| is_in(row, tenant, database)).cloned(), page))
+        Ok(cut(state.living().filter(|row| is_in(row, tenant, database)).cloned(), page))
     }
 
     async fn count_collections(&self, tenant: &str, database: &str) -> Result<u64, CatalogError> {
-        Ok(self.state.borrow().living.iter().filter(|row| is_in(row, tenant, database)).count() as u64)
+        Ok(self.state.borrow().living().filter(|row| is_in(row, tenant, database)).count() as u64)
     }
 
     async fn update_collection(&self, id: CollectionId, change: CollectionChange) -> Result<(), CatalogError> {
@@ -172,7 +232,7 @@ impl Catalog for MemoryCatalog {
     async fn delete_collection(&self, tenant: &str, database: &str, name: &str) -> Result<(), CatalogError> {
         let state = &mut *self.state.borrow_mut();
         let id = state.named(tenant, database, name).ok_or(CatalogError::NotFound)?.id;
-        state.delete_where(|row| row.id == id);
+        state.delete_where(self.now_s(), |row| row.id == id);
         Ok(())
     }
 
@@ -197,16 +257,19 @@ impl Catalog for MemoryCatalog {
 
     async fn raise_gc_floor(&self, id: CollectionId, floor: Lsn) -> Result<(), CatalogError> {
         let state = &mut *self.state.borrow_mut();
-        let row = state.row_mut(id)?;
-        row.gc_floor = row.gc_floor.max(floor);
+        let collection = state.living_mut(id)?;
+        if floor > collection.row.gc_floor {
+            collection.row.gc_floor = floor;
+            collection.floor_raised_at_s = Some(self.now_s());
+        }
         Ok(())
     }
 
     async fn reset(&self) -> Result<(), CatalogError> {
         let state = &mut *self.state.borrow_mut();
-        state.delete_where(|_| true);
-        let State { deleted, executors, .. } = std::mem::take(state);
-        *state = State { deleted, executors, ..State::default() };
+        state.delete_where(self.now_s(), |_| true);
+        let State { collections, executors, .. } = std::mem::take(state);
+        *state = State { collections, executors, ..State::default() };
         Ok(())
     }
 
@@ -233,9 +296,9 @@ fn add_members(known: &mut Value, entry: Value) {
     }
 }
 
-/// A collection's row before its first write.
-fn first_row(new: NewCollection) -> CollectionRow {
-    CollectionRow {
+/// A collection before its first write.
+fn first(new: NewCollection, now_s: u64) -> Collection {
+    let row = CollectionRow {
         id: new.id,
         name: new.name,
         tenant: new.tenant,
@@ -248,19 +311,34 @@ fn first_row(new: NewCollection) -> CollectionRow {
         manifest: Manifest::default(),
         gc_floor: Lsn::ZERO,
         gc_epoch: 0,
+    };
+    Collection {
+        row,
+        created_at_s: now_s,
+        published_at_s: None,
+        floor_raised_at_s: None,
+        deleted_at_s: None,
+        versions: Vec::new(),
+        lease: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runtime::NativeRuntime;
+    use runtime::{Runtime, SimulatedRuntime};
 
-    #[tokio::test]
-    async fn keeps_the_contract() {
-        let outcomes = crate::contract::run(&MemoryCatalog::default(), &NativeRuntime::new()).await;
-        let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
-        assert!(broken.is_empty(), "{broken:#?}");
+    #[test]
+    fn keeps_the_contract() {
+        let world = SimulatedRuntime::new(1);
+        let runtime = world.clone();
+        world.spawn(async move {
+            let clock = runtime.clone();
+            let outcomes = crate::contract::run(&MemoryCatalog::with_clock(move || clock.now()), &runtime).await;
+            let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+            assert!(broken.is_empty(), "{broken:#?}");
+        });
+        assert!(world.run(1_000));
     }
 
     #[tokio::test]

@@ -86,6 +86,36 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
             state TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining'))
         ) STRICT"],
     },
+    Migration {
+        version: 3,
+        statements: &[
+            // To insert a version is to publish it: the trigger moves the collection's row in the same statement, so that
+            // a published generation is always kept. The tables share their fate with the row, again in one statement.
+            "CREATE TABLE versions (
+            collection TEXT NOT NULL,
+            generation INTEGER NOT NULL,
+            watermark INTEGER NOT NULL,
+            manifest TEXT NOT NULL,
+            published_at INTEGER NOT NULL DEFAULT (unixepoch()),
+            PRIMARY KEY (collection, generation)
+        ) STRICT",
+            "CREATE TRIGGER version_is_published AFTER INSERT ON versions BEGIN
+            UPDATE collections SET generation = new.generation, watermark = new.watermark, manifest = new.manifest,
+                published_at = new.published_at
+            WHERE id = new.collection;
+        END",
+            "CREATE TABLE leases (
+            collection TEXT PRIMARY KEY NOT NULL,
+            holder TEXT NOT NULL,
+            epoch INTEGER NOT NULL DEFAULT 1,
+            expires_at INTEGER NOT NULL
+        ) STRICT",
+            "CREATE TRIGGER collection_is_forgotten AFTER DELETE ON collections BEGIN
+            DELETE FROM versions WHERE collection = old.id;
+            DELETE FROM leases WHERE collection = old.id;
+        END",
+        ],
+    },
 ];
 
 /// The version this code needs, and the newest it knows.

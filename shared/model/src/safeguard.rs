@@ -1,4 +1,4 @@
-//! The rules that keep the log exact, by name, so that a simulation can leave one out and show what it is good for.
+//! The rules that keep the log and its index exact, by name, so that a simulation can leave one out and show what it is good for.
 //!
 //! Outside tests every rule [`holds`], which the compiler knows: the code of a rule left out is never built into a Worker.
 
@@ -25,6 +25,8 @@ pub enum Safeguard {
     FloorAfterRead,
     /// A delete by filter goes directly behind what was read to find its records, or is evaluated again.
     ClaimAtResolved,
+    /// Who started more than one pass of garbage collection ago may not publish: it could name what has been deleted.
+    GcEpochFence,
 }
 
 /// Whether the rule is in force: always.

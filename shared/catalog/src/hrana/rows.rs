@@ -1,6 +1,6 @@
 //! Values and columns: how the catalog's rows become SQL values and back. Pure.
 
-use crate::{CatalogError, DatabaseRow, ExecutorRow};
+use crate::{CatalogError, DatabaseRow, ExecutorRow, Upkeep, Version};
 use libsql_hrana::proto::{Row, Stmt, Value as Sql};
 use model::{CollectionRow, Lsn};
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,6 +11,14 @@ pub(super) const COLLECTION: &str = "id, name, tenant, database, metadata, confi
      dimension, generation, manifest, gc_floor, gc_epoch";
 /// A database's columns, in the order in which [`database`] reads them.
 pub(super) const DATABASE: &str = "id, name, tenant";
+
+/// What upkeep knows of a collection, in the order in which [`upkeep`] reads it. A clock that was set back makes no age
+/// negative.
+pub(super) const UPKEEP: &str = "id, tenant, database, name, generation, manifest, dimension, gc_floor, gc_epoch, \
+     max(unixepoch() - created_at, 0), max(unixepoch() - published_at, 0), max(unixepoch() - floor_raised_at, 0), \
+     max(unixepoch() - deleted_at, 0)";
+/// A version's columns, in the order in which [`version`] reads them.
+pub(super) const VERSION: &str = "generation, manifest, max(unixepoch() - published_at, 0)";
 
 /// A statement with its arguments `?1`, `?2`, ….
 pub(super) fn statement(sql: impl Into<String>, args: impl IntoIterator<Item = Sql>) -> Stmt {
@@ -144,6 +152,28 @@ pub(super) fn database(columns: &mut Columns) -> Result<DatabaseRow, CatalogErro
         name: columns.text()?,
         tenant: columns.text()?,
     })
+}
+
+/// The collection in the columns [`UPKEEP`].
+pub(super) fn upkeep(columns: &mut Columns) -> Result<Upkeep, CatalogError> {
+    Ok(Upkeep {
+        id: columns.parsed(model::CollectionId::parse)?,
+        name: format!("{}/{}/{}", columns.text()?, columns.text()?, columns.text()?),
+        generation: columns.integer()?,
+        manifest: columns.optional_json()?.unwrap_or_default(),
+        dimension: columns.optional_integer()?,
+        gc_floor: Lsn(columns.integer()?),
+        gc_epoch: columns.integer()?,
+        created_age_s: columns.integer()?,
+        published_age_s: columns.optional_integer()?,
+        floor_age_s: columns.optional_integer()?,
+        deleted_age_s: columns.optional_integer()?,
+    })
+}
+
+/// The version in the columns [`VERSION`].
+pub(super) fn version(columns: &mut Columns) -> Result<Version, CatalogError> {
+    Ok(Version { generation: columns.integer()?, manifest: columns.json()?, age_s: columns.integer()? })
 }
 
 /// The executor in the columns `number`, `weight` and whether it is draining.

@@ -5,8 +5,9 @@
 //! sleeps take no time, so a silent world is one whose deadline has passed.
 
 use super::*;
+use crate::{Maintenance, PublishFrom};
 use http::Response;
-use model::Timestamp;
+use model::{Manifest, Timestamp};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -174,6 +175,10 @@ async fn a_lost_reply_is_asked_for_again_only_if_that_is_harmless() {
         assert_eq!(world.requests.borrow().len(), 1);
         let world = World::new(&script);
         assert!(is_unavailable(&world.catalog().update_collection(id, CollectionChange::default()).await));
+        assert_eq!(world.requests.borrow().len(), 1);
+        let world = World::new(&script);
+        let from = PublishFrom { generation: 0, gc_epoch: 0 };
+        assert!(is_unavailable(&world.catalog().publish(id, from, &Manifest::default()).await));
         assert_eq!(world.requests.borrow().len(), 1);
     }
 }
