@@ -1,15 +1,11 @@
-//! The native job beside the Workers. So far it verifies: `opal-compactor verify` reads every log in the bucket and proves
-//! that each fragment is what was written and follows its predecessor; `opal-compactor probe-store` tries whether a store
-//! may hold logs at all. Compaction into index segments is not built yet.
+//! The program `opal-compactor`: arguments, the bucket, the exit code. What it does is in the library.
 //!
 //! The bucket is named by the same variables as in the Workers: `S3_ENDPOINT`, `S3_BUCKET`,
 //! `S3_REGION`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`, `S3_SESSION_TOKEN`.
 
-mod probe;
-mod verify;
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use compactor_job::{probe, verify};
 use runtime::NativeRuntime;
 use std::process::ExitCode;
 use storage::{Retry, S3Config, S3Store};

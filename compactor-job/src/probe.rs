@@ -8,7 +8,7 @@ use storage::{ObjectStore, RaceReport};
 
 /// How to try, and what to take instead of the variables.
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// How many races to hold: eight creators each, over one key
     #[arg(long, default_value_t = 1_000)]
     races: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// The setting `name` as given here, if it is.
-    pub(crate) fn setting(&self, name: &str) -> Option<String> {
+    pub fn setting(&self, name: &str) -> Option<String> {
         match name {
             "S3_ENDPOINT" => self.endpoint.clone(),
             "S3_BUCKET" => self.bucket.clone(),
@@ -38,19 +38,17 @@ impl Arguments {
     }
 }
 
-/// Tries the conditions one after the other, then in races. Errors: the store breaks a promise, or cannot be tried.
-pub(crate) async fn run(
-    store: &impl ObjectStore,
-    runtime: &NativeRuntime,
-    arguments: &Arguments,
-) -> Result<RaceReport> {
+/// Tries the conditions one after the other, then in races, on keys under `probe/`.
+///
+/// Errors: the store breaks a promise, or cannot be tried. Cost: some twenty requests a race.
+pub async fn run(store: &impl ObjectStore, runtime: &NativeRuntime, arguments: &Arguments) -> Result<RaceReport> {
     let prefix = format!("probe/{:032x}", runtime.random());
     storage::probe(store, &prefix).await?;
     Ok(storage::races(store, &format!("{prefix}/"), arguments.races, arguments.at_once.into()).await?)
 }
 
 /// What the races showed, for people.
-pub(crate) fn text(report: &RaceReport) -> String {
+pub fn text(report: &RaceReport) -> String {
     let RaceReport { won, undecided, busy, ambiguous, broken, descriptions } = report;
     let mut text = format!(
         "races {}: one winner in {won}, undecided {undecided}, broken {broken}\n\
@@ -64,6 +62,6 @@ pub(crate) fn text(report: &RaceReport) -> String {
 }
 
 /// Whether the races prove something: most of them were decided, and none was broken.
-pub(crate) fn has_passed(report: &RaceReport) -> bool {
+pub fn has_passed(report: &RaceReport) -> bool {
     report.broken == 0 && report.undecided <= report.won / 9
 }

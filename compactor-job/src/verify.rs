@@ -8,21 +8,21 @@ use wal::{Reader, TailError};
 
 /// What one log holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Report {
+pub struct Report {
     /// Whose log.
-    pub(crate) collection: CollectionId,
+    pub collection: CollectionId,
     /// Fragments that were read and found sound.
-    pub(crate) fragments: u64,
+    pub fragments: u64,
     /// Operations in them.
-    pub(crate) operations: u64,
+    pub operations: u64,
     /// The first object that is not what was written, and why.
-    pub(crate) broken: Option<String>,
+    pub broken: Option<String>,
 }
 
 /// Reads every log in the bucket from its start. Cost: one get for each fragment, one list for each collection.
 ///
 /// Errors: the store cannot be listed or read; what is damaged is in the reports.
-pub(crate) async fn logs<S: ObjectStore>(store: &S) -> Result<Vec<Report>> {
+pub async fn logs<S: ObjectStore>(store: &S) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     let mut after = String::new();
     loop {
@@ -55,7 +55,7 @@ async fn log<S: ObjectStore>(store: &S, collection: CollectionId) -> Result<Repo
 }
 
 /// The reports for a person.
-pub(crate) fn table(reports: &[Report]) -> String {
+pub fn table(reports: &[Report]) -> String {
     let mut text = format!("{:36}  {:>9}  {:>10}  state\n", "collection", "fragments", "operations");
     for Report { collection, fragments, operations, broken } in reports {
         let state = broken.as_deref().unwrap_or("sound");

@@ -1,0 +1,15 @@
+//! The native job beside the Workers, as a library: the program `opal-compactor` and the simulation are built from it.
+//!
+//! It knows the bucket, the catalog and the log, and nothing of the Workers. All of it is generic over the store, the
+//! catalog and the clock, awaits on one thread, and asks no clock but [`runtime::Runtime`]; how old something in the
+//! catalog is, the catalog alone says. In reading order:
+//!
+//! - [`verify`]: proves that logs are what was written
+//! - [`probe`]: tries whether a store may hold logs at all
+//!
+//! Compaction into index segments is not built yet.
+
+#![allow(async_fn_in_trait, reason = "the job does its I/O on one thread: no future here need be Send")]
+
+pub mod probe;
+pub mod verify;
