@@ -4,6 +4,8 @@
 //! catalog and the clock, awaits on one thread, and asks no clock but [`runtime::Runtime`]; how old something in the
 //! catalog is, the catalog alone says. In reading order:
 //!
+//! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
+//! - [`gc`]: deletes what no reader can need any more
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
 //!
@@ -11,5 +13,7 @@
 
 #![allow(async_fn_in_trait, reason = "the job does its I/O on one thread: no future here need be Send")]
 
+pub mod gc;
+pub mod journal;
 pub mod probe;
 pub mod verify;

@@ -45,6 +45,29 @@ pub fn gc_epoch_of(key: &str) -> Option<u64> {
     u64::from_str_radix(name.split_once('-')?.0, 16).ok()
 }
 
+/// The LSN in the key of a fragment, the first one in the key of a pack; `None` for any other key.
+pub fn lsn_of(key: &str) -> Option<Lsn> {
+    let mut parts = key.split('/').skip(1);
+    let digits = match (parts.next()?, parts.next()?, parts.next()) {
+        ("log", digits, None) => digits,
+        ("pack", _, Some(digits)) if parts.next().is_none() => digits,
+        _ => return None,
+    };
+    let is_computed = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_computed.then(|| u64::from_str_radix(digits, 16).ok().map(Lsn)).flatten()
+}
+
+/// The level in the key of a pack; `None` for any other key.
+pub fn pack_level_of(key: &str) -> Option<u32> {
+    let mut parts = key.split('/').skip(1);
+    parts.next().filter(|kind| *kind == "pack").and_then(|_| parts.next())?.parse().ok()
+}
+
+/// The collection whose marker the key is; `None` for any other key.
+pub fn dirty_collection_of(key: &str) -> Option<CollectionId> {
+    key.strip_prefix(DIRTY_PREFIX).and_then(CollectionId::parse)
+}
+
 /// The prefix under which everything of a collection lies but its marker.
 pub fn collection_prefix(collection: CollectionId) -> String {
     format!("{collection}/")
@@ -81,4 +104,24 @@ pub fn probe(nonce: u128) -> String {
 /// The marker that the store of this name was probed and honours conditions; `store_name` is letters, digits, `.`, `-`.
 pub fn probe_passed(store_name: &str) -> String {
     format!("probe/passed/{store_name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_what_they_were_made_of() {
+        let id = CollectionId::from_u128(7);
+        assert_eq!(lsn_of(&fragment(id, Lsn(255))), Some(Lsn(255)));
+        let pack = pack(id, 2, Lsn(256));
+        assert_eq!((lsn_of(&pack), pack_level_of(&pack)), (Some(Lsn(256)), Some(2)));
+        assert_eq!(gc_epoch_of(&delete_vector(id, 31, Nonce(1))), Some(31));
+        assert_eq!(gc_epoch_of(&format!("{}/head", segment(id, 31, Nonce(1)))), Some(31));
+        assert_eq!(dirty_collection_of(&dirty(id)), Some(id));
+        for other in ["", "a/log", "a/log/1", "a/log/+00000000000000ff", "a/pack/1", "a/seg/x", "dirty/x"] {
+            let read = (lsn_of(other), gc_epoch_of(other), dirty_collection_of(other));
+            assert_eq!(read, (None, None, None), "{other}");
+        }
+    }
 }

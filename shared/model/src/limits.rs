@@ -129,3 +129,20 @@ pub const ANSWER_BYTES_MAX: usize = 12 * 1024 * 1024;
 pub const SHARED_PROBE_BYTES: usize = 1024 * 1024;
 /// Fragments behind the watermark that a bounded read looks at: one wave of reads.
 pub const BOUNDED_READ_FRAGMENTS: u64 = CONNECTIONS_MAX as u64;
+
+/// How long compacted log and old generations are kept unless told otherwise, in ms: so far back `as_of` can read, and so
+/// long a request with an idempotency key is known.
+pub const RETENTION_MS: u64 = 24 * 3_600_000;
+/// Requests that the native job has under way at the same time where their order does not matter.
+pub const JOB_REQUESTS_AT_ONCE: usize = 16;
+/// For so long a compactor gets the lease of a collection, in s; it asks again after a third of it.
+pub const LEASE_S: u64 = 120;
+/// A collection whose marker was cleared is probed again after so long, in ms: a writer that saw the marker before may have
+/// relied on it for [`MARKER_MS`].
+pub const PROBE_AGAIN_MS: u64 = 2 * MARKER_MS;
+/// How often collections are probed that were created or published within [`ACTIVE_MS`], whatever the markers say, in ms.
+pub const SWEEP_ACTIVE_MS: u64 = 3_600_000;
+/// The same of all collections, in ms.
+pub const SWEEP_ALL_MS: u64 = 24 * 3_600_000;
+/// Up to this age a collection counts as active, in ms since it was created or published.
+pub const ACTIVE_MS: u64 = 24 * 3_600_000;

@@ -27,6 +27,10 @@ pub enum Safeguard {
     ClaimAtResolved,
     /// Who started more than one pass of garbage collection ago may not publish: it could name what has been deleted.
     GcEpochFence,
+    /// What is below the gc floor is deleted only when the floor is old: somebody may still go by what was true before.
+    GcDelay,
+    /// Garbage collection raises the epoch before it reads which objects are named: whoever names others later is refused.
+    EpochBeforeManifests,
 }
 
 /// Whether the rule is in force: always.
