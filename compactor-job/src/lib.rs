@@ -5,6 +5,7 @@
 //! catalog is, the catalog alone says. In reading order:
 //!
 //! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
+//! - [`work`]: finds the collections that have something to compact
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
@@ -17,3 +18,4 @@ pub mod gc;
 pub mod journal;
 pub mod probe;
 pub mod verify;
+pub mod work;
