@@ -6,16 +6,17 @@
 //!
 //! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
 //! - [`work`]: finds the collections that have something to compact
+//! - [`compact`]: turns a log into segments, and small segments into larger ones
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
-//!
-//! Compaction into index segments is not built yet.
 
 #![allow(async_fn_in_trait, reason = "the job does its I/O on one thread: no future here need be Send")]
 
+pub mod compact;
 pub mod gc;
 pub mod journal;
 pub mod probe;
+mod tiers;
 pub mod verify;
 pub mod work;

@@ -1,17 +1,20 @@
 //! What an executor isolate remembers between requests: plain data, never a promise of another request.
 
-use model::{CollectionId, LogEnd, Lsn, Timestamp, limits};
-use query::{Overlay, PlanError};
+use model::{CollectionId, LogEnd, Manifest, Timestamp, limits};
+use query::{PlanError, Source};
 use runtime::Runtime;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use stored::{Base, Blocks, Facts, Layer, Room};
 use wal::Fragment;
 
-/// Collections by id, bounded by [`limits::EXECUTOR_CACHE_BYTES`], and how much memory running reads were promised.
+/// Versions of collections and blocks of objects, bounded by [`limits::EXECUTOR_CACHE_BYTES`], and how much memory running
+/// reads were promised.
 #[derive(Default)]
 pub struct Cache {
-    tails: RefCell<HashMap<CollectionId, Entry>>,
+    collections: RefCell<HashMap<CollectionId, Entry>>,
+    pub(crate) blocks: RefCell<Blocks>,
     clock: Cell<u64>,
     /// Bytes promised to running reads.
     promised: RefCell<Vec<(Lease, usize)>>,
@@ -26,19 +29,39 @@ struct Lease {
 }
 
 struct Entry {
-    tail: Rc<RefCell<Tail>>,
+    version: Rc<Version>,
     used_at: u64,
 }
 
-/// The log of a collection from its watermark up to `end`, laid out as records as far as there is room.
-#[derive(Default)]
-pub struct Tail {
+/// A version of a collection: its stored rows, and the log above them.
+pub(crate) struct Version {
+    generation: u64,
+    pub(crate) base: Base,
+    pub(crate) tail: RefCell<Tail>,
+}
+
+impl Version {
+    pub(crate) fn new(generation: u64, manifest: Manifest, before: Option<&Base>) -> Self {
+        let base = Base::new(manifest, before);
+        let tail = RefCell::new(Tail::above(&base));
+        Version { generation, base, tail }
+    }
+
+    fn bytes(&self) -> usize {
+        self.base.bytes() + self.tail.borrow().layer.bytes()
+    }
+}
+
+/// The log of a collection from the watermark of a version up to `end`, laid out as records as far as there is room.
+pub(crate) struct Tail {
     /// Up to where it was read.
-    pub end: LogEnd,
+    pub(crate) end: LogEnd,
+    /// Whether anybody has looked yet whether there is something.
+    pub(crate) was_read: bool,
     /// What it says.
-    pub overlay: Overlay,
+    pub(crate) layer: Layer,
     /// Size of its largest fragment.
-    pub fragment_bytes_max: usize,
+    pub(crate) fragment_bytes_max: usize,
     /// Why it says nothing any more: a fragment went in by half, or nothing of it fits.
     failure: Option<PlanError>,
     /// Of the request that has the [`Turn`].
@@ -46,32 +69,46 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Takes the fragment behind the end. One that another request has brought already changes nothing.
-    pub fn absorb(&mut self, fragment: &Fragment) {
+    /// The log above `base`, of which nothing was read.
+    pub(crate) fn above(base: &Base) -> Self {
+        Tail {
+            end: base.manifest.compacted,
+            was_read: false,
+            layer: Layer::above(base),
+            fragment_bytes_max: 0,
+            failure: None,
+            lease: None,
+        }
+    }
+
+    /// Takes the fragment behind the end; `facts` are what is stored of its ids that the overlay does not have. One that
+    /// another request has brought already changes nothing.
+    pub(crate) fn absorb(&mut self, fragment: &Fragment, facts: &Facts) {
         if self.failure.is_some() || fragment.header.lsn < self.end.next {
             return;
         }
         assert_eq!(fragment.header.lsn, self.end.next, "a reader hands out fragments without a gap");
-        self.failure = self.overlay.apply(fragment.header.lsn, fragment.operations()).err();
+        self.failure = self.layer.apply(facts, fragment.header.lsn, fragment.operations()).err();
         let bytes = usize::try_from(fragment.bytes).unwrap_or(usize::MAX);
         self.fragment_bytes_max = self.fragment_bytes_max.max(bytes);
         self.end = fragment.header.as_end();
     }
 
     /// Whether it can be read; if not, it never can be again, and must be forgotten.
-    pub fn check(&self) -> Result<(), PlanError> {
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
     fn fit(&mut self, bytes_max: usize) {
-        if let Err(error) = self.overlay.fit(bytes_max) {
+        let others = self.layer.bytes_besides();
+        if let Err(error) = self.layer.overlay.fit(bytes_max.saturating_sub(others)) {
             self.failure = Some(error);
         }
     }
 }
 
 /// The right to read a long stretch of a log into the cache: others wait instead of fetching the same.
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     tail: &'a RefCell<Tail>,
     lease: Lease,
 }
@@ -83,7 +120,7 @@ impl Drop for Turn<'_> {
 }
 
 /// The promise that some memory is there to work with.
-pub struct Permit<'a> {
+pub(crate) struct Permit<'a> {
     promised: &'a RefCell<Vec<(Lease, usize)>>,
     lease: Lease,
 }
@@ -95,16 +132,21 @@ impl Drop for Permit<'_> {
 }
 
 impl Cache {
-    /// What is remembered of a collection's log from `watermark` on; empty if nothing is, or if it ends before that.
-    pub fn tail(&self, collection: CollectionId, watermark: Lsn) -> Rc<RefCell<Tail>> {
+    /// What is remembered of the version that `source` names, or of a later one: a later row says the same and more.
+    pub(crate) fn version(&self, source: &Source) -> Rc<Version> {
         let used_at = self.tick();
-        let mut tails = self.tails.borrow_mut();
-        let entry = tails.entry(collection).or_insert_with(|| Entry { tail: Rc::default(), used_at: 0 });
-        if entry.tail.borrow().end.next < watermark {
-            entry.tail = Rc::default();
+        let mut collections = self.collections.borrow_mut();
+        let known = collections.get_mut(&source.collection).filter(|entry| {
+            entry.version.generation > source.generation || entry.version.base.manifest == source.manifest
+        });
+        if let Some(entry) = known {
+            entry.used_at = used_at;
+            return Rc::clone(&entry.version);
         }
-        entry.used_at = used_at;
-        entry.tail.clone()
+        let before = collections.get(&source.collection).map(|entry| &entry.version.base);
+        let version = Rc::new(Version::new(source.generation, source.manifest.clone(), before));
+        collections.insert(source.collection, Entry { version: Rc::clone(&version), used_at });
+        version
     }
 
     /// A number that nothing had before.
@@ -118,42 +160,43 @@ impl Cache {
     }
 
     /// Drops what is remembered of a collection.
-    pub fn forget(&self, collection: CollectionId) {
-        self.tails.borrow_mut().remove(&collection);
+    pub(crate) fn forget(&self, collection: CollectionId) {
+        self.collections.borrow_mut().remove(&collection);
     }
 
-    /// Makes room for `keep`: drops other collections, the least recently used first (of those that are being read
-    /// only what can be read again), then what does not fit of `keep` itself.
-    pub fn shrink(&self, keep: &RefCell<Tail>) {
-        let mut tails = self.tails.borrow_mut();
-        let is_other = |entry: &Entry| !std::ptr::eq(&*entry.tail, keep);
+    /// Makes room for `keep`: drops blocks, then other collections, the least recently used first (of those that are being
+    /// read only what can be read again), then what does not fit of `keep` itself.
+    pub(crate) fn shrink(&self, keep: &Version) {
+        self.blocks.borrow_mut().fit(self.blocks_bytes());
+        let mut collections = self.collections.borrow_mut();
+        let is_other = |entry: &Entry| !std::ptr::eq(&*entry.version, keep);
         let mut others: Vec<(u64, CollectionId)> =
-            tails.iter().filter(|(_, entry)| is_other(entry)).map(|(id, entry)| (entry.used_at, *id)).collect();
+            collections.iter().filter(|(_, entry)| is_other(entry)).map(|(id, entry)| (entry.used_at, *id)).collect();
         others.sort_unstable_by_key(|(used_at, _)| *used_at);
-        let bytes = |tail: &RefCell<Tail>| tail.borrow().overlay.bytes();
-        let mut others_bytes: usize = others.iter().map(|(_, id)| bytes(&tails[id].tail)).sum();
+        let mut others_bytes: usize = others.iter().map(|(_, id)| collections[id].version.bytes()).sum();
         for (_, id) in others {
-            if others_bytes + bytes(keep) <= limits::EXECUTOR_CACHE_BYTES {
+            if others_bytes + keep.bytes() <= limits::EXECUTOR_CACHE_BYTES {
                 return;
             }
-            let tail = tails[&id].tail.clone();
-            others_bytes -= bytes(&tail);
+            let version = Rc::clone(&collections[&id].version);
+            others_bytes -= version.bytes();
             // One is in the table, one is ours.
-            if Rc::strong_count(&tail) == 2 {
-                tails.remove(&id);
+            if Rc::strong_count(&version) == 2 {
+                collections.remove(&id);
             } else {
-                let _ = tail.borrow_mut().overlay.fit(0);
-                others_bytes += bytes(&tail);
+                let _ = version.tail.borrow_mut().layer.overlay.fit(0);
+                others_bytes += version.bytes();
             }
         }
-        keep.borrow_mut().fit(limits::EXECUTOR_CACHE_BYTES.saturating_sub(others_bytes));
+        let room = limits::EXECUTOR_CACHE_BYTES.saturating_sub(others_bytes + keep.base.bytes());
+        keep.tail.borrow_mut().fit(room);
     }
 
     /// Waits while another request reads a long stretch of `tail`, then takes the turn if this one might do so as well:
     /// if nothing was read yet, or fragments are so large that several copies of the next one would hurt.
     ///
     /// Errors: [`PlanError::Unavailable`] after [`limits::EXECUTORS_TIMEOUT_MS`].
-    pub async fn turn<'a>(
+    pub(crate) async fn turn<'a>(
         &self,
         tail: &'a RefCell<Tail>,
         runtime: &impl Runtime,
@@ -164,7 +207,7 @@ impl Cache {
             if tail.lease.is_some_and(|lease| lease.until > now) {
                 return None;
             }
-            let is_long = tail.end == LogEnd::EMPTY || tail.fragment_bytes_max > limits::SHARED_PROBE_BYTES;
+            let is_long = !tail.was_read || tail.fragment_bytes_max > limits::SHARED_PROBE_BYTES;
             tail.lease = is_long.then(|| self.lease(now));
             Some(tail.lease)
         };
@@ -175,7 +218,7 @@ impl Cache {
     /// Waits until `bytes` of the memory for running reads are free; who asks for more than all of it gets all.
     ///
     /// Errors: as [`Cache::turn`].
-    pub async fn permit(&self, bytes: usize, runtime: &impl Runtime) -> Result<Permit<'_>, PlanError> {
+    pub(crate) async fn permit(&self, bytes: usize, runtime: &impl Runtime) -> Result<Permit<'_>, PlanError> {
         let bytes = bytes.min(limits::EXECUTOR_WORK_BYTES);
         let promise = || {
             let now = runtime.now();
@@ -188,6 +231,13 @@ impl Cache {
         };
         let lease = poll(promise, runtime).await?;
         Ok(Permit { promised: &self.promised, lease })
+    }
+}
+
+impl Room for Cache {
+    fn blocks_bytes(&self) -> usize {
+        let versions: usize = self.collections.borrow().values().map(|entry| entry.version.bytes()).sum();
+        limits::EXECUTOR_CACHE_BYTES.saturating_sub(versions)
     }
 }
 

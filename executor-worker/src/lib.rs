@@ -1,27 +1,33 @@
 //! The query executor: runs a plan over what the bucket holds of a collection and answers exactly.
 //!
 //! It never reads the catalog (the plan carries the collection's row) and never writes anything. In reading order:
-//! [`Executor::run`], a read from plan to answer; [`cache`], what an isolate remembers between requests;
-//! [`Executor::handle`], the same over HTTP; `entry`, the Worker around it.
+//! [`Executor::run`], a read from plan to answer; `search`, what stored rows contribute; [`cache`], what an isolate remembers between requests; [`Executor::handle`], the
+//! same over HTTP; `entry`, the Worker around it.
 //!
-//! Until index segments exist a collection is its log: an isolate lays it out in memory once, as far as there is room, and
-//! from then on reads only what is new; what did not fit is read again by those who ask for it.
+//! The log above the segments is laid out in memory once, as far as there is room, and from then on only what is new is
+//! read; what did not fit is read again by those who ask for it.
 
 pub mod cache;
 #[cfg(target_arch = "wasm32")]
 mod entry;
+mod search;
 
 use bytes::Bytes;
-use cache::{Cache, Tail};
+use cache::{Cache, Tail, Version};
+use futures_util::future::join;
 use http::{Request, Response, StatusCode};
 use model::safeguard::{Safeguard, holds};
 use model::{LogEnd, Lsn, limits};
-use query::{Answer, Begun, Hit, Overlay, PlanError, QueryPlan, ReadLevel, Scan};
+use query::{Answer, Begun, Hit, Origin, PlanError, QueryPlan, Read, ReadLevel, STORED_GROUP, Scan};
 use runtime::Runtime;
+use search::{Search, codes_parts};
+use segment::row::{Row, RowView};
 use serde::Serialize;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use storage::ObjectStore;
-use wal::{Reader, TailError};
+use stored::{Base, Place, StoredError, StoredReader, Wanted, as_upsert};
+use wal::{Fragment, Reader, TailError};
 
 /// An executor for the length of one request.
 pub struct Executor<'a, S, R> {
@@ -38,91 +44,187 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// every write acknowledged before is in it.
     ///
     /// Cost: the log is read from where this isolate last saw its end: one 404 if nothing was written since. Of what is
-    /// not in memory, the fragments that hold what the plan asks for. Nothing at [`ReadLevel::IndexOnly`]; at
-    /// [`ReadLevel::IndexAndBoundedWal`] nothing beyond [`limits::BOUNDED_READ_FRAGMENTS`] that is not known yet.
+    /// not in memory, the parts of segments and the fragments that hold what the plan asks for. No fragment at
+    /// [`ReadLevel::IndexOnly`]; at [`ReadLevel::IndexAndBoundedWal`] none beyond [`limits::BOUNDED_READ_FRAGMENTS`] that is
+    /// not known yet.
     pub async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
-        let (collection, compacted) = (plan.source.collection, plan.source.manifest.compacted);
-        if plan.level == ReadLevel::IndexOnly {
-            // As long as nothing is compacted, that is nothing.
-            let (hits, count) = Overlay::default().answer(&plan.source, &plan.read)?;
-            return Ok(Answer { end: compacted, hits, count });
-        }
-        let tail = self.cache.tail(collection, compacted.next);
-        let answer = self.run_on(plan, &tail).await;
-        if matches!(answer, Err(PlanError::Corrupt(_))) || tail.borrow().check().is_err() {
+        let version = self.cache.version(&plan.source);
+        let answer = match plan.level {
+            ReadLevel::IndexOnly => {
+                let tail = RefCell::new(Tail::above(&version.base));
+                self.answer(plan, &version, &tail).await
+            }
+            _ => self.run_on(plan, &version).await,
+        };
+        let is_at_fault = matches!(answer, Err(PlanError::Corrupt(_) | PlanError::Missing(_)));
+        if is_at_fault || version.tail.borrow().check().is_err() {
             // Should what was remembered be at fault, the next read does not rest on it.
-            self.cache.forget(collection);
+            self.cache.forget(plan.source.collection);
         }
+        self.cache.shrink(&version);
         answer
     }
 
-    async fn run_on(&self, plan: &QueryPlan, tail: &RefCell<Tail>) -> Result<Answer, PlanError> {
-        self.catch_up(plan, tail).await?;
-        let must_scan = !tail.borrow().overlay.holds_all_of(&plan.read);
-        let bytes = scan_bytes(&tail.borrow());
-        let _permit = if must_scan { Some(self.cache.permit(bytes, &self.runtime).await?) } else { None };
+    async fn run_on(&self, plan: &QueryPlan, version: &Version) -> Result<Answer, PlanError> {
+        // What is stored is asked for while the log is looked at; what fails here fails again where it is needed.
+        let (caught_up, _) = join(Box::pin(self.catch_up(plan, version)), Box::pin(self.prefetch(plan, version))).await;
+        caught_up?;
+        self.answer(plan, version, &version.tail).await
+    }
+
+    /// Answers from `version` and the log in `tail`, as far as that was read.
+    async fn answer(&self, plan: &QueryPlan, version: &Version, tail: &RefCell<Tail>) -> Result<Answer, PlanError> {
         let (end, begun) = {
             let tail = tail.borrow();
             tail.check()?;
-            (tail.end, tail.overlay.begin(&plan.source, &plan.read)?)
+            (tail.end, begin(plan, &version.base, &tail)?)
         };
         let (hits, count) = match begun {
-            Begun::Answered(hits, count) => (hits, count),
-            Begun::Scan(scan) => self.scan(*scan, tail, &end, &self.reader(plan)).await?,
+            Beginning::Answered(hits, count) => (hits, count),
+            Beginning::Scan(scan, search) => Box::pin(self.go_on(plan, version, tail, &end, *scan, *search)).await?,
         };
         Ok(Answer { end, hits, count })
+    }
+
+    async fn go_on(
+        &self,
+        plan: &QueryPlan,
+        version: &Version,
+        tail: &RefCell<Tail>,
+        end: &LogEnd,
+        mut scan: Scan<'_>,
+        search: Search<'_>,
+    ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+        if !version.base.is_empty() {
+            let _permit = self.cache.permit(stored_bytes(plan, &version.base), &self.runtime).await?;
+            scan.compete(Box::pin(self.rivals(&search)).await?);
+        }
+        let must_read_log = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
+        let bytes = scan_bytes(&tail.borrow());
+        let _permit = if must_read_log { Some(self.cache.permit(bytes, &self.runtime).await?) } else { None };
+        Box::pin(self.read_again(&mut scan, version, tail, end, &self.reader(plan))).await?;
+        let places: Vec<Place> = scan.wanted_rows().into_iter().map(Place::of_number).collect();
+        self.stored().visit(&version.base, &places, |place, row| scan.give(place.number(), &as_upsert(row))).await?;
+        scan.finish()
+    }
+
+    fn stored(&self) -> StoredReader<'_, S> {
+        StoredReader { store: &self.store, blocks: &self.cache.blocks, room: self.cache }
     }
 
     fn reader(&self, plan: &QueryPlan) -> Reader<'_, S> {
         Reader { store: &self.store, collection: plan.source.collection }
     }
 
-    /// Reads what was written since `tail` was last brought up to date. Several requests may do so at once: each reads
-    /// for itself (a probe sent before a request began proves nothing to it) and adds what the others have not. Where
-    /// much is to be read they take turns.
-    async fn catch_up(&self, plan: &QueryPlan, tail: &RefCell<Tail>) -> Result<(), PlanError> {
-        let limit = match plan.level {
-            ReadLevel::IndexAndWal => Lsn(u64::MAX),
-            _ => Lsn(plan.source.manifest.watermark().0 + limits::BOUNDED_READ_FRAGMENTS),
-        };
-        let _turn = self.cache.turn(tail, &self.runtime).await?;
-        let from = tail.borrow().end;
-        if from != LogEnd::EMPTY && !holds(Safeguard::ProbeOfOnesOwn) {
-            return tail.borrow().check();
+    /// Asks for what the read will need of segments, beside the log: it goes into the cache.
+    async fn prefetch(&self, plan: &QueryPlan, version: &Version) -> Result<(), PlanError> {
+        let base = &version.base;
+        if base.is_empty() || plan.read == Read::Count {
+            return Ok(());
         }
-        let is_long = from == LogEnd::EMPTY && limit > from.next;
-        let _permit = if is_long { Some(self.cache.permit(READ_BYTES, &self.runtime).await?) } else { None };
-        let take = |fragment: wal::Fragment| {
-            tail.borrow_mut().absorb(&fragment);
-            self.cache.shrink(tail);
-        };
-        self.reader(plan).read_until(from, limit, take).await.map_err(plan_error)?;
-        tail.borrow().check()
+        if let Some(ids) = plan.read.ids() {
+            let ids: Vec<&str> = ids.iter().take(PREFETCHED_IDS).map(String::as_str).collect();
+            self.stored().locate(base, &ids).await?;
+            return Ok(());
+        }
+        self.stored().open(base).await?;
+        if plan.read.page().end < usize::MAX {
+            self.stored().read_positions(base).await?;
+        }
+        Ok(())
     }
 
-    /// Reads what `scan` asks for until it is answered.
-    async fn scan(
+    /// Reads what was written since the tail was last brought up to date. Several requests may do so at once: each reads
+    /// for itself (a probe sent before a request began proves nothing to it) and adds what the others have not. Where
+    /// much is to be read they take turns.
+    async fn catch_up(&self, plan: &QueryPlan, version: &Version) -> Result<(), PlanError> {
+        let tail = &version.tail;
+        let limit = match plan.level {
+            ReadLevel::IndexAndWal => Lsn(u64::MAX),
+            _ => Lsn(version.base.manifest.watermark().0 + limits::BOUNDED_READ_FRAGMENTS),
+        };
+        let _turn = self.cache.turn(tail, &self.runtime).await?;
+        let (from, was_read) = (tail.borrow().end, tail.borrow().was_read);
+        if was_read && !holds(Safeguard::ProbeOfOnesOwn) {
+            return tail.borrow().check();
+        }
+        let is_long = !was_read && limit > from.next;
+        let _permit = if is_long { Some(self.cache.permit(READ_BYTES, &self.runtime).await?) } else { None };
+        let take = async |fragments: Vec<Fragment>| {
+            let questions = {
+                let tail = tail.borrow();
+                let new = fragments.iter().filter(|fragment| fragment.header.lsn >= tail.end.next);
+                tail.layer.questions(new.flat_map(Fragment::operations), Wanted::Changed)
+            };
+            let facts = Box::pin(self.stored().facts(&version.base, &questions)).await?;
+            fragments.iter().for_each(|fragment| tail.borrow_mut().absorb(fragment, &facts));
+            self.cache.shrink(version);
+            Ok::<(), Failed>(())
+        };
+        self.reader(plan).read_together(from, limit, take).await.map_err(|Failed(error)| error)?;
+        let mut tail = tail.borrow_mut();
+        tail.was_read = true;
+        tail.check()
+    }
+
+    /// Reads again what `scan` asks for of the log and of the rows that the log changes.
+    async fn read_again(
         &self,
-        mut scan: Scan<'_>,
+        scan: &mut Scan<'_>,
+        version: &Version,
         tail: &RefCell<Tail>,
         end: &LogEnd,
         reader: &Reader<'_, S>,
-    ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+    ) -> Result<(), PlanError> {
         loop {
-            let pass = scan.next_pass(&tail.borrow().overlay)?;
-            let Some(lsns) = pass else { return scan.finish() };
+            let pass = scan.next_pass(&tail.borrow().layer.overlay)?;
+            let Some(origins) = pass else { return Ok(()) };
+            let mut lsns = Vec::new();
+            for origin in origins {
+                match origin {
+                    Origin::Log(lsn) => lsns.push(lsn),
+                    Origin::Stored(group) => self.read_group(scan, group, &version.base, tail).await?,
+                }
+            }
             // In stretches, so that a scan whose answer becomes too large stops.
             for stretch in lsns.chunks(STRETCH_FRAGMENTS) {
                 let mut taken = Ok(());
-                let take = |fragment: wal::Fragment| {
+                let take = |fragment: Fragment| {
                     if taken.is_ok() {
-                        taken = scan.take(fragment.header.lsn, |index| fragment.operation(index));
+                        let origin = Origin::Log(fragment.header.lsn);
+                        taken = scan.take(origin, |index| fragment.operation(index));
                     }
                 };
                 reader.fragments(stretch, end, take).await.map_err(plan_error)?;
                 taken?;
             }
         }
+    }
+
+    /// Reads again what `scan` asks for of a group of rows that the log changes.
+    async fn read_group(
+        &self,
+        scan: &mut Scan<'_>,
+        group: u64,
+        base: &Base,
+        tail: &RefCell<Tail>,
+    ) -> Result<(), PlanError> {
+        let first = usize::try_from(group).expect("a number of rows") * STORED_GROUP;
+        let taken_up = |index: usize| tail.borrow().layer.taken_up[first + index];
+        let mut places: Vec<(Place, usize)> =
+            scan.wanted_of(group).into_iter().map(|index| (taken_up(index), index)).collect();
+        places.sort_unstable();
+        let mut rows: HashMap<usize, Row> = HashMap::new();
+        let mut indexes = places.iter().map(|(_, index)| *index);
+        let sorted: Vec<Place> = places.iter().map(|(place, _)| *place).collect();
+        self.stored()
+            .visit(base, &sorted, |_, row| {
+                rows.insert(indexes.next().expect("as many rows as places"), row.to_row());
+                Ok::<(), PlanError>(())
+            })
+            .await?;
+        let views: HashMap<usize, RowView<'_>> = rows.iter().map(|(index, row)| (*index, row.view())).collect();
+        scan.take(Origin::Stored(group), |index| views.get(&index).map(as_upsert))
     }
 
     /// The same over HTTP: a [`QueryPlan`] as JSON in, an [`Answer`] or a [`PlanError`] with its status out.
@@ -138,11 +240,70 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     }
 }
 
+/// How a read goes on.
+enum Beginning<'r> {
+    Answered(Vec<Vec<Hit>>, u64),
+    Scan(Box<Scan<'r>>, Box<Search<'r>>),
+}
+
+/// Begins to answer `plan` from `base` and the log in `tail`, as they are now.
+fn begin<'r>(plan: &'r QueryPlan, base: &'r Base, tail: &Tail) -> Result<Beginning<'r>, PlanError> {
+    let QueryPlan { source, read, .. } = plan;
+    let visible = base.manifest.records - tail.layer.hidden.len();
+    let scan = match read {
+        Read::Count => return Ok(Beginning::Answered(Vec::new(), visible + tail.layer.overlay.len() as u64)),
+        read if base.is_empty() => match tail.layer.overlay.begin(source, read)? {
+            Begun::Answered(hits, count) => return Ok(Beginning::Answered(hits, count)),
+            Begun::Scan(scan) => scan,
+        },
+        read => Box::new(tail.layer.overlay.begin_over(source, read)?),
+    };
+    let unknown = |ids: &'r [String]| {
+        ids.iter().map(String::as_str).filter(|id| !tail.layer.overlay.contains(id)).collect::<Vec<&str>>()
+    };
+    let ids = read.ids().map(unknown);
+    Ok(Beginning::Scan(scan, Box::new(Search { base, source, read, hidden: tail.layer.hidden.clone(), ids })))
+}
+
+/// An error where a reader of the log waits.
+struct Failed(PlanError);
+
+impl From<TailError> for Failed {
+    fn from(error: TailError) -> Self {
+        Failed(plan_error(error))
+    }
+}
+
+impl From<StoredError> for Failed {
+    fn from(error: StoredError) -> Self {
+        Failed(error.into())
+    }
+}
+
 /// Fragments that a scan reads before it looks whether it may go on.
 const STRETCH_FRAGMENTS: usize = 256;
 
+/// Ids that are looked up before it is known which of them the log has.
+const PREFETCHED_IDS: usize = 64;
+
 /// Memory in which a reader works: what it asks for ahead, and the one that is being decoded.
 const READ_BYTES: usize = limits::READ_AHEAD_BYTES * 3 / 2;
+
+/// Memory in which stored rows are looked through: several parts of codes, or some batches of each segment.
+fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
+    const BATCHES_BYTES: usize = 4 * 1024 * 1024;
+    let is_by_ids = plan.read.ids().is_some();
+    match &plan.read {
+        Read::Get { filter: None, .. } | Read::Match { filter: None, .. } | Read::Count => BATCHES_BYTES,
+        _ if is_by_ids => BATCHES_BYTES,
+        Read::Query { filter: None, .. } => {
+            let codes = codes_parts(base).into_iter().map(|part| part.block.range.end - part.block.range.start);
+            let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
+            BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
+        }
+        _ => 2 * BATCHES_BYTES * base.segments.len(),
+    }
+}
 
 /// Memory in which a scan of `tail` works: fragments, candidates, pieces of records, hits.
 fn scan_bytes(tail: &Tail) -> usize {
@@ -150,7 +311,7 @@ fn scan_bytes(tail: &Tail) -> usize {
     const CANDIDATE_BYTES: usize = 96;
     let ahead = (tail.fragment_bytes_max * limits::CONNECTIONS_MAX).min(limits::READ_AHEAD_BYTES);
     let fragments = ahead + 2 * tail.fragment_bytes_max;
-    fragments + tail.overlay.len() * CANDIDATE_BYTES + limits::PARTIAL_BYTES_MAX
+    fragments + tail.layer.overlay.len() * CANDIDATE_BYTES + limits::PARTIAL_BYTES_MAX
 }
 
 fn plan_error(error: TailError) -> PlanError {
@@ -165,6 +326,7 @@ fn status(error: &PlanError) -> StatusCode {
     match error {
         PlanError::Invalid(_) => StatusCode::BAD_REQUEST,
         PlanError::UnknownId => StatusCode::NOT_FOUND,
+        PlanError::Missing(_) => StatusCode::GONE,
         PlanError::Corrupt(_) => StatusCode::INTERNAL_SERVER_ERROR,
         PlanError::Unavailable(_) | PlanError::TooLarge(_) => StatusCode::SERVICE_UNAVAILABLE,
     }

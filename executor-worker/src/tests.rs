@@ -15,6 +15,10 @@ struct World {
     cache: Cache,
 }
 
+fn source_of(collection: CollectionId) -> Source {
+    Source { collection, manifest: Manifest::default(), generation: 0, dimension: Some(2), space: Space::L2 }
+}
+
 struct Rows(NativeRuntime);
 
 impl RowSource for Rows {
@@ -147,7 +151,7 @@ async fn the_cache_keeps_to_its_budget() {
         world.add(collection, "a", &document).await;
         assert_eq!(world.count(collection).await, Ok(1));
     }
-    let kept = |n| world.cache.tail(CollectionId::from_u128(n), Lsn(0)).borrow().end.next == Lsn(1);
+    let kept = |n| world.cache.version(&source_of(CollectionId::from_u128(n))).tail.borrow().end.next == Lsn(1);
     assert_eq!([1, 2, 3, 4].map(kept), [false, false, true, true]);
 }
 
@@ -156,13 +160,7 @@ async fn plans_cross_http() {
     let world = World::new();
     world.add(COLLECTION, "a", "").await;
     let executor = Executor { store: world.store.clone(), runtime: world.runtime.clone(), cache: &world.cache };
-    let source = Source {
-        collection: COLLECTION,
-        manifest: Manifest::default(),
-        generation: 0,
-        dimension: Some(2),
-        space: Space::L2,
-    };
+    let source = source_of(COLLECTION);
     let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count, level: ReadLevel::default() }).expect("JSON");
     let response = executor.handle(Request::new(plan.into())).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -174,9 +172,10 @@ async fn plans_cross_http() {
 #[tokio::test]
 async fn who_vanishes_in_the_middle_of_a_read_blocks_nobody_for_ever() {
     let (cache, clock) = (Cache::default(), ManualRuntime::default());
-    let tail = cache.tail(COLLECTION, Lsn(0));
-    std::mem::forget(cache.turn(&tail, &clock).await);
+    let version = cache.version(&source_of(COLLECTION));
+    let tail = &version.tail;
+    std::mem::forget(cache.turn(tail, &clock).await);
     std::mem::forget(cache.permit(usize::MAX, &clock).await);
-    assert!(cache.turn(&tail, &clock).await.is_err() && cache.permit(1, &clock).await.is_ok(), "first the turn ends");
-    assert!(cache.turn(&tail, &clock).await.is_ok());
+    assert!(cache.turn(tail, &clock).await.is_err() && cache.permit(1, &clock).await.is_ok(), "first the turn ends");
+    assert!(cache.turn(tail, &clock).await.is_ok());
 }

@@ -49,10 +49,25 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             let plan = QueryPlan { source: source(&seen.row), read: read.clone(), level };
             let age_ms = self.runtime.now().ms_since(seen.requested_at);
             if level != ReadLevel::IndexAndWal && age_ms <= limits::CLAIM_ROW_AGE_MAX_MS {
-                return Ok(self.run(&plan).await?);
+                match self.run(&plan).await {
+                    Err(PlanError::Missing(_)) if !fresh => {
+                        (seen, fresh) = (self.fetch_row(id).await?, true);
+                        continue;
+                    }
+                    answer => return Ok(answer?),
+                }
             }
             if fresh {
                 let answer = self.run(&plan).await;
+                if let Err(error @ PlanError::Missing(_)) = answer {
+                    // Collected while it was read, or damage: only where the row is still the same.
+                    let now = self.fetch_row(id).await?;
+                    if now.row.generation == seen.row.generation {
+                        return Err(error.into());
+                    }
+                    seen = now;
+                    continue;
+                }
                 // A failure, too, may be that of an old row: what it names was collected.
                 if self.is_young(&seen) {
                     return Ok(answer?);
@@ -62,7 +77,8 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 let (answer, now) = join(self.run(&plan), self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
-                if still_holds(&seen.row, &now.row) && self.is_young(&now) {
+                let is_missing = matches!(answer, Err(PlanError::Missing(_)));
+                if !is_missing && still_holds(&seen.row, &now.row) && self.is_young(&now) {
                     return Ok(answer?);
                 }
                 (seen, fresh) = (now, true);

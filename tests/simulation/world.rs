@@ -8,22 +8,23 @@ use crate::history::{Action, CallId, History, Outcome};
 use crate::ledger::{Ledger, Recorded, fragment_of};
 use bytes::Bytes;
 use catalog::{Catalog, MemoryCatalog};
+use compactor_job::compact::{Compactor, Stats};
+use compactor_job::work::{Compact, CompactError};
 use executor_worker::{Executor, cache::Cache};
 use gateway_worker::memory::Memory;
 use gateway_worker::{Executors, Gateway, Settings};
 use http::Request;
-use model::{CollectionId, LogEnd, Lsn, Timestamp, keys, limits};
+use model::{CollectionId, Lsn, Timestamp, keys, limits};
 use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, SimulatedRuntime, within};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
 use std::rc::Rc;
 use storage::{
     Etag, Fate, Fault, Faulty, MemoryStore, ObjectStore, OperationKind, PutError, PutMode, ReadError, Retry,
 };
-use wal::fragment::decode_header;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -221,8 +222,6 @@ struct World {
     collections: RefCell<Vec<CollectionId>>,
     gateways: Vec<RefCell<Rc<Memory>>>,
     executors: Vec<RefCell<Rc<Cache>>>,
-    /// What the compactor has read of the logs: it stands for the segments it would have built.
-    folded: RefCell<BTreeMap<String, Bytes>>,
     /// How the gc floors rose.
     floors: RefCell<HashMap<CollectionId, Vec<(Timestamp, Lsn)>>>,
     clients_left: Cell<usize>,
@@ -276,16 +275,16 @@ impl World {
         let store = Faulty::new(recorded, runtime.between_machines());
         let fates = network.clone();
         store.fates(move |kind, key| fates.store_fate(kind, key));
-        let (inner, compacted) = (MemoryCatalog::default(), Rc::default());
+        let clock = runtime.between_machines();
+        let inner = MemoryCatalog::with_clock(move || clock.now());
         Rc::new(World {
-            catalog: SimulatedCatalog { network: network.clone(), inner, compacted },
+            catalog: SimulatedCatalog { network: network.clone(), inner },
             ledger,
             store,
             history: History::default(),
             collections: RefCell::default(),
             gateways: (0..2).map(|_| RefCell::default()).collect(),
             executors: (0..2).map(|_| RefCell::default()).collect(),
-            folded: RefCell::default(),
             floors: RefCell::default(),
             clients_left: Cell::new(network.climate.clients),
             runtime,
@@ -301,8 +300,11 @@ impl World {
         }
         let collections = self.collections.borrow().clone();
         for collection in collections {
-            let (compacting, collecting) = (self.clone(), self.clone());
-            self.runtime.spawn(async move { compacting.compact(collection).await });
+            for number in 0..2 {
+                let world = self.clone();
+                self.runtime.spawn(async move { world.compact(number, collection).await });
+            }
+            let collecting = self.clone();
             self.runtime.spawn(async move { collecting.collect(collection).await });
         }
         if !self.runtime.run(STEPS_MAX) {
@@ -443,25 +445,33 @@ impl World {
         gateway.afterwards().await;
     }
 
-    /// Copies what is new in a log, now and then, and lets readers begin behind it.
-    async fn compact(&self, collection: CollectionId) {
+    /// Compacts what is new in a log, now and then, as compactor number `number` of several.
+    async fn compact(&self, number: u64, collection: CollectionId) {
         let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
+        let runtime = self.runtime.ahead((3 + number) * SECOND_MS);
+        let store = Retry::new(&self.store, runtime.clone());
         while self.clients_left.get() > 0 {
             self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let mut compacted = self.compacted(collection);
-            loop {
-                let key = keys::fragment(collection, compacted.next);
-                let Ok(Some(body)) = self.store.get(&key).await else { break };
-                compacted = decode_header(&body).expect("a log holds fragments").as_end();
-                self.folded.borrow_mut().insert(key, body);
+            let compactor = Compactor {
+                store: &store,
+                catalog: &self.catalog,
+                runtime: &runtime,
+                // Little enough that a long log takes several steps.
+                memory_bytes: *self.runtime.pick(&[200, 20_000, 1 << 30]),
+                is_stopped: &|| false,
+                stats: Stats::default(),
+            };
+            let compacted = compactor.compact(collection).await;
+            self.network.note(|| format!("compactor {number} of {collection}: {compacted:?}"));
+            if let Err(CompactError::Broken(why)) = compacted {
+                self.ledger.violated(format!("compactor {number} of {collection}: {why}"));
             }
-            self.network.note(|| format!("watermark of {collection} is {}", compacted.next.0));
-            self.catalog.compacted.borrow_mut().insert(collection, compacted);
         }
     }
 
-    fn compacted(&self, collection: CollectionId) -> LogEnd {
-        self.catalog.compacted.borrow().get(&collection).copied().unwrap_or(LogEnd::EMPTY)
+    async fn compacted(&self, collection: CollectionId) -> Lsn {
+        let row = self.catalog.inner.get_collection_by_id(collection).await;
+        row.map_or(Lsn::ZERO, |row| row.watermark())
     }
 
     /// Raises the floor, waits as long as it must, and deletes what is below in any order, or some of it.
@@ -469,7 +479,7 @@ impl World {
         let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
         while self.clients_left.get() > 0 {
             self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let highest = self.compacted(collection).next.0;
+            let highest = self.compacted(collection).await.0;
             let floor = Lsn(*self.runtime.pick(&[highest, highest, highest / 2]));
             self.catalog.inner.raise_gc_floor(collection, floor).await.expect("the collection is there");
             self.network.note(|| format!("gc floor of {collection} is at least {}", floor.0));
@@ -554,8 +564,7 @@ impl Executors for Pool<'_> {
         }
         let cache = executor.borrow().clone();
         network.runtime.sleep(network.hop_ms()).await;
-        let store =
-            Retry::new(Folded { world: self.world, watermark: plan.source.manifest.watermark() }, runtime.clone());
+        let store = Retry::new(&self.world.store, runtime.clone());
         let answer = within(
             runtime,
             limits::EXECUTORS_TIMEOUT_MS,
@@ -568,49 +577,5 @@ impl Executors for Pool<'_> {
             format!("    executor {number} from {} on: {ends:?}", plan.source.manifest.watermark().0)
         });
         answer.unwrap_or_else(|| Err(PlanError::Unavailable("the executor took too long".to_owned())))
-    }
-}
-
-/// The store as an executor would find it if segments held what lies below the watermark: it reads there what the
-/// compactor read, collected or not, and the log from the watermark on.
-struct Folded<'a> {
-    world: &'a World,
-    watermark: Lsn,
-}
-
-impl Folded<'_> {
-    fn segment(&self, key: &str) -> Option<Bytes> {
-        let (_, lsn) = fragment_of(key).filter(|(_, lsn)| *lsn < self.watermark)?;
-        let folded = self.world.folded.borrow().get(key).cloned();
-        Some(folded.unwrap_or_else(|| panic!("fragment {} was folded before its watermark was published", lsn.0)))
-    }
-}
-
-impl ObjectStore for Folded<'_> {
-    async fn get(&self, key: &str) -> Result<Option<Bytes>, ReadError> {
-        match self.segment(key) {
-            Some(body) => Ok(Some(body)),
-            None => self.world.store.get(key).await,
-        }
-    }
-
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, ReadError> {
-        self.world.store.get_range(key, range).await
-    }
-
-    async fn head(&self, key: &str) -> Result<Option<u64>, ReadError> {
-        self.world.store.head(key).await
-    }
-
-    async fn put(&self, _: &str, _: Bytes, _: PutMode) -> Result<Etag, PutError> {
-        panic!("an executor writes nothing")
-    }
-
-    async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ReadError> {
-        self.world.store.list(prefix, start_after).await
-    }
-
-    async fn delete(&self, _: &str) -> Result<(), PutError> {
-        panic!("an executor deletes nothing")
     }
 }

@@ -269,7 +269,7 @@ impl From<PlanError> for ApiError {
             PlanError::Unavailable(_) => {
                 ApiError::unavailable("The storage did not answer: try again later").because(error)
             }
-            PlanError::Corrupt(_) => ApiError::internal(error),
+            PlanError::Missing(_) | PlanError::Corrupt(_) => ApiError::internal(error),
             // A sentence for the user: what to ask for instead.
             PlanError::TooLarge(why) => ApiError::unavailable(why),
         }

@@ -23,6 +23,8 @@ pub enum Safeguard {
     AgeOfStrongRead,
     /// A read that began with a known row counts only if nothing that it had to read has been collected since.
     FloorAfterRead,
+    /// What a compactor makes has a random name: nobody takes another's object for his.
+    RandomNames,
     /// A delete by filter goes directly behind what was read to find its records, or is evaluated again.
     ClaimAtResolved,
     /// Who started more than one pass of garbage collection ago may not publish: it could name what has been deleted.

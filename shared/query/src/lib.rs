@@ -38,10 +38,10 @@ pub mod overlay;
 pub mod plan;
 pub mod top_k;
 
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
 
 pub use eval::{CompiledFilter, Fields, FilterError};
-pub use overlay::{Begun, Overlay, Scan};
+pub use overlay::{Begun, NothingStored, Origin, Overlay, Rival, STORED_GROUP, Scan, Stored, StoredRow};
 pub use plan::{Answer, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
 pub use top_k::TopK;

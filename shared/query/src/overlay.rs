@@ -10,13 +10,15 @@ use crate::kernel::{self, Measure};
 use crate::plan::{Hit, Include, PlanError, Read, Source};
 use crate::top_k::{Ranked, TopK};
 use arena::Arena;
-use model::{Filter, Lsn, OperationKind, OperationView, limits};
+use model::{Filter, Lsn, Metadata, OperationKind, OperationView, Position, limits};
 use pieces::{Parts, Piece, Pieces};
 use row::{ALLOCATION_BYTES, Row, hit_bytes};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use scan::Scan;
+pub use pieces::{Origin, STORED_GROUP};
+pub use scan::{Rival, Scan};
 
 /// Records in the order of their first insertion, built by applying the log and read by plans.
 ///
@@ -43,6 +45,40 @@ pub struct Overlay {
     payload_bytes: usize,
     /// Changes whenever rows do.
     version: u64,
+    /// Number of stored rows that were taken up.
+    taken_up: usize,
+}
+
+/// What is stored below an overlay: the rows that compaction made of everything before the log that it holds.
+pub trait Stored {
+    /// The row of `id`, if it has one that was not hidden.
+    fn find(&self, id: &str) -> Option<StoredRow<'_>>;
+
+    /// The log has replaced the row of `id`, or removed it.
+    fn hide(&mut self, id: &str);
+
+    /// The log changes the row of `id`: the overlay has taken it up and will ask for it by `ordinal`. It hides it as well.
+    fn take_up(&mut self, id: &str, ordinal: usize);
+}
+
+/// A stored row, as far as it is known.
+#[derive(Clone, Debug)]
+pub struct StoredRow<'a> {
+    /// What an upsert would have carried, and when it was made; `None` if nobody said that it would be changed.
+    pub row: Option<(Position, OperationView<'a>)>,
+}
+
+/// Nothing is stored below.
+pub struct NothingStored;
+
+impl Stored for NothingStored {
+    fn find(&self, _: &str) -> Option<StoredRow<'_>> {
+        None
+    }
+
+    fn hide(&mut self, _: &str) {}
+
+    fn take_up(&mut self, _: &str, _: usize) {}
 }
 
 /// A living record, wherever its fields are.
@@ -50,6 +86,8 @@ pub struct Overlay {
 struct Slot {
     /// Shared with the index of ids.
     id: Arc<str>,
+    /// Of the record's first insertion.
+    position: Position,
     pieces: Pieces,
 }
 
@@ -76,6 +114,37 @@ impl Overlay {
     /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// Whether the record is here: written by this log, or stored and changed by it.
+    pub fn contains(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    /// Length of every vector, once one was seen.
+    pub fn dimension(&self) -> Option<usize> {
+        self.vectors.dimension()
+    }
+
+    /// All records, as upserts would carry them, in the order of their positions. Panics if not all is in memory.
+    pub fn records(&self) -> impl Iterator<Item = (Position, OperationView<'_>)> {
+        let living = self.rows.iter().enumerate().filter_map(|(row, slot)| Some((slot.as_ref()?.position, row)));
+        let mut in_order: Vec<(Position, usize)> = living.collect();
+        in_order.sort_unstable();
+        in_order.into_iter().map(|(position, row)| {
+            let slot = self.rows[row].as_ref().expect("it lives");
+            let payload = &self.payloads[row];
+            let json = |metadata: Metadata| serde_json::to_string(&metadata).expect("metadata has string keys");
+            let record = OperationView {
+                kind: OperationKind::Upsert,
+                id: &slot.id,
+                embedding: Some(self.vectors.get(row)),
+                document: payload.document.as_deref(),
+                uri: payload.uri.as_deref(),
+                metadata: payload.attributes.to_metadata().map(|metadata| Cow::Owned(json(metadata))),
+            };
+            (position, record)
+        })
     }
 
     /// Estimate of the memory held, in bytes, for a cache's budget. Cost: a few additions.
@@ -121,20 +190,61 @@ impl Overlay {
         lsn: Lsn,
         operations: impl IntoIterator<Item = OperationView<'a>>,
     ) -> Result<(), PlanError> {
-        self.version += 1;
-        let apply = |(index, operation): (usize, OperationView<'_>)| {
-            self.apply_one(&operation, Piece::new(lsn, index, Parts::of(&operation)))
-        };
-        operations.into_iter().enumerate().try_for_each(apply)
+        self.apply_over(&mut NothingStored, lsn, operations)
     }
 
-    fn apply_one(&mut self, operation: &OperationView<'_>, piece: Piece) -> Result<(), PlanError> {
+    /// The same over what is `stored`: an add of a stored id changes nothing, a delete hides the row, and what changes it
+    /// takes it up first, with the place that it has among all records.
+    ///
+    /// Errors: as [`Overlay::apply`]; [`PlanError::Corrupt`] as well if a row that is changed was not made known.
+    pub fn apply_over<'a>(
+        &mut self,
+        stored: &mut impl Stored,
+        lsn: Lsn,
+        operations: impl IntoIterator<Item = OperationView<'a>>,
+    ) -> Result<(), PlanError> {
+        self.version += 1;
+        for (index, operation) in operations.into_iter().enumerate() {
+            if self.by_id.contains_key(operation.id) || !self.settles_below(stored, &operation)? {
+                let index_in_log = u32::try_from(index).expect("a fragment has fewer operations");
+                let position = Position::new(lsn, index_in_log);
+                self.apply_one(&operation, position, Piece::new(lsn, index, Parts::of(&operation)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of `operation`, on an id that is not here, is done with what is stored; what it changes is taken up.
+    fn settles_below(&mut self, stored: &mut impl Stored, operation: &OperationView<'_>) -> Result<bool, PlanError> {
+        let Some(found) = stored.find(operation.id) else { return Ok(false) };
+        match operation.kind {
+            OperationKind::Add => Ok(true),
+            OperationKind::Delete => {
+                stored.hide(operation.id);
+                Ok(true)
+            }
+            OperationKind::Update | OperationKind::Upsert => {
+                let unknown = || PlanError::Corrupt("a stored row that the log changes was not read".into());
+                let (position, row) = found.row.ok_or_else(unknown)?;
+                if let Some(embedding) = row.embedding {
+                    self.vectors.settle_dimension(embedding.len())?;
+                }
+                let ordinal = self.taken_up;
+                self.insert(&row, position, Piece::stored(ordinal, Parts::of(&row)))?;
+                self.taken_up += 1;
+                stored.take_up(operation.id, ordinal);
+                Ok(false)
+            }
+        }
+    }
+
+    fn apply_one(&mut self, operation: &OperationView<'_>, position: Position, piece: Piece) -> Result<(), PlanError> {
         use OperationKind::{Add, Delete, Update, Upsert};
         if let Some(embedding) = operation.embedding {
             self.vectors.settle_dimension(embedding.len())?;
         }
         match (operation.kind, self.by_id.get(operation.id)) {
-            (Add | Upsert, None) => self.insert(operation, piece),
+            (Add | Upsert, None) => self.insert(operation, position, piece),
             (Update | Upsert, Some(&row)) => self.change(row as usize, operation, piece),
             (Delete, Some(&row)) => {
                 self.remove(row as usize);
@@ -144,7 +254,7 @@ impl Overlay {
         }
     }
 
-    fn insert(&mut self, operation: &OperationView<'_>, piece: Piece) -> Result<(), PlanError> {
+    fn insert(&mut self, operation: &OperationView<'_>, position: Position, piece: Piece) -> Result<(), PlanError> {
         let Some(embedding) = operation.embedding else {
             return Err(PlanError::Corrupt("the log inserts a record without a vector".into()));
         };
@@ -161,7 +271,7 @@ impl Overlay {
             self.payload_bytes += payload.heap_bytes();
             self.payloads.push(payload);
         }
-        let slot = Slot { id: operation.id.into(), pieces: Pieces::One(piece) };
+        let slot = Slot { id: operation.id.into(), position, pieces: Pieces::One(piece) };
         self.index_bytes += slot.heap_bytes();
         self.by_id.insert(Arc::clone(&slot.id), row);
         self.rows.push(Some(slot));
@@ -224,6 +334,14 @@ impl Overlay {
         self.vector_rows = vectors;
     }
 
+    /// Begins to answer `read` together with what is stored, which [`Scan::compete`] adds. Of ids that a query names the
+    /// caller has made sure that they are there.
+    ///
+    /// Errors: as [`Overlay::answer`].
+    pub fn begin_over<'r>(&self, source: &Source, read: &'r Read) -> Result<Scan<'r>, PlanError> {
+        Scan::begin(self, source, read, true)
+    }
+
     /// Begins to answer `read`: at once if all it needs is in memory, else by a scan over parts of the log.
     ///
     /// Errors: as [`Overlay::answer`].
@@ -231,7 +349,7 @@ impl Overlay {
         if self.holds_all_of(read) {
             return self.answer(source, read).map(|(hits, count)| Begun::Answered(hits, count));
         }
-        Scan::begin(self, source, read).map(|scan| Begun::Scan(Box::new(scan)))
+        Scan::begin(self, source, read, false).map(|scan| Begun::Scan(Box::new(scan)))
     }
 
     /// Whether `read` needs no part of the log again.

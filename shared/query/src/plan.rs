@@ -3,6 +3,7 @@
 
 use model::{CollectionId, Filter, LogEnd, Manifest, Metadata, Space};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::str::FromStr;
 
 /// A read of one collection.
@@ -104,6 +105,30 @@ pub enum Read {
     },
 }
 
+impl Read {
+    /// Which of the records that a get or a match finds, in their order, are hits.
+    pub fn page(&self) -> Range<usize> {
+        let saturate = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        match self {
+            Read::Get { limit, offset, .. } => {
+                let start = saturate(*offset);
+                start..limit.map_or(usize::MAX, |limit| start.saturating_add(saturate(limit)))
+            }
+            Read::Match { limit, .. } => 0..limit.map_or(usize::MAX, saturate),
+            Read::Query { n_results: 0, .. } => 0..0,
+            Read::Query { .. } | Read::Count => 0..usize::MAX,
+        }
+    }
+
+    /// The ids that it names, if it names any.
+    pub fn ids(&self) -> Option<&[String]> {
+        match self {
+            Read::Get { ids, .. } | Read::Match { ids, .. } | Read::Query { ids, .. } => ids.as_deref(),
+            Read::Count => None,
+        }
+    }
+}
+
 /// Which fields of a record an answer carries besides its id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Include {
@@ -163,6 +188,9 @@ pub enum PlanError {
     /// The store did not answer (503): the same plan may succeed later.
     #[error("{0}")]
     Unavailable(String),
+    /// An object that the plan's version names is not there: that version is old, or else stored data is damaged (500).
+    #[error("{0}")]
+    Missing(String),
     /// Stored bytes are not what was written (500): the executor's log names the object.
     #[error("{0}")]
     Corrupt(String),

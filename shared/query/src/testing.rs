@@ -1,8 +1,14 @@
-//! Random values for this crate's property tests: few ids, keys and words, so that they meet.
+//! Random values for property tests: few ids, keys and words, so that they meet; and what answers must be.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use crate::CompiledFilter;
+use crate::kernel::Measure;
+use crate::plan::{Hit, Include, PlanError, Read};
+use model::metadata::apply_patch;
 use model::{
     Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Operation, OperationKind, Record,
-    RecordId, Scalar, SparseVector,
+    RecordId, Scalar, Space, SparseVector,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -10,15 +16,15 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 /// Length of every vector made here.
-pub(crate) const DIMENSION: u32 = 3;
+pub const DIMENSION: u32 = 3;
 
 /// One of a dozen ids.
-pub(crate) fn id() -> impl Strategy<Value = String> {
+pub fn id() -> impl Strategy<Value = String> {
     (0..12).prop_map(|n| format!("id{n}"))
 }
 
 /// A vector with small coordinates, so that distances tie.
-pub(crate) fn vector() -> impl Strategy<Value = Vec<f32>> {
+pub fn vector() -> impl Strategy<Value = Vec<f32>> {
     vec((-2i8..3).prop_map(f32::from), DIMENSION as usize)
 }
 
@@ -67,7 +73,7 @@ fn key() -> impl Strategy<Value = String> {
 }
 
 /// A record of dimension [`DIMENSION`].
-pub(crate) fn record() -> impl Strategy<Value = Record> {
+pub fn record() -> impl Strategy<Value = Record> {
     let metadata = btree_map(key(), value(), 0..4).prop_map(|map: Metadata| (!map.is_empty()).then_some(map));
     (id(), vector(), option::of(text()), option::of(text()), metadata).prop_map(
         |(id, embedding, document, uri, metadata)| Record { id: RecordId(id), embedding, document, uri, metadata },
@@ -75,7 +81,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 }
 
 /// Any operation that the gateway lets through, most of them insertions.
-pub(crate) fn operation() -> impl Strategy<Value = Operation> {
+pub fn operation() -> impl Strategy<Value = Operation> {
     use OperationKind::{Add, Delete, Update, Upsert};
     let patch = option::of(btree_map(key(), option::of(value()), 0..4));
     let fields = (option::of(text()), option::of(text()), patch);
@@ -112,7 +118,7 @@ fn document_test() -> impl Strategy<Value = DocumentTest> {
 }
 
 /// A filter of a few levels.
-pub(crate) fn filter() -> impl Strategy<Value = Filter> {
+pub fn filter() -> impl Strategy<Value = Filter> {
     let special = select(vec!["chroma:document", "chroma:uri", "#id"]).prop_map(str::to_owned);
     let leaf = prop_oneof![
         6 => (key(), metadata_test()).prop_map(|(key, test)| Filter::Metadata { key, test }),
@@ -122,4 +128,121 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![vec(inner.clone(), 0..4).prop_map(Filter::And), vec(inner, 0..4).prop_map(Filter::Or)]
     })
+}
+
+/// The model: records in a list, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Plain(pub Vec<Record>);
+
+impl Plain {
+    /// Applies the next operation of the log.
+    pub fn apply(&mut self, operation: Operation) {
+        let at = self.0.iter().position(|record| record.id == operation.id);
+        match (operation.kind, at) {
+            (OperationKind::Delete, Some(at)) => drop(self.0.remove(at)),
+            (OperationKind::Delete | OperationKind::Update, None) | (OperationKind::Add, Some(_)) => {}
+            (_, at) => {
+                let (id, metadata) = (operation.id.clone(), None);
+                let blank = Record { id, embedding: vec![], document: None, uri: None, metadata };
+                let at = at.unwrap_or_else(|| {
+                    self.0.push(blank);
+                    self.0.len() - 1
+                });
+                Self::change(&mut self.0[at], operation);
+            }
+        }
+    }
+
+    fn change(record: &mut Record, operation: Operation) {
+        record.embedding = operation.embedding.unwrap_or(std::mem::take(&mut record.embedding));
+        record.document = operation.document.or(record.document.take());
+        record.uri = operation.uri.or(record.uri.take());
+        let mut metadata = record.metadata.take().unwrap_or_default();
+        apply_patch(&mut metadata, operation.metadata.unwrap_or_default());
+        record.metadata = (!metadata.is_empty()).then_some(metadata);
+    }
+
+    fn select<'a>(&'a self, ids: &Option<Vec<String>>, filter: &Option<Filter>) -> Vec<&'a Record> {
+        let is_named = |record: &Record| ids.as_ref().is_none_or(|ids| ids.contains(&record.id.0));
+        let filter = filter.as_ref().map(|filter| CompiledFilter::compile(filter).unwrap());
+        let passes = |record: &Record| filter.as_ref().is_none_or(|filter| filter.matches(record));
+        self.0.iter().filter(|record| is_named(record) && passes(record)).collect()
+    }
+
+    /// Hits and count, as of [`crate::Overlay::answer`].
+    pub fn answer(&self, space: Space, read: &Read) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+        match read {
+            Read::Count => Ok((vec![], self.0.len() as u64)),
+            Read::Get { ids, filter, limit, offset, include } => {
+                let mut records = self.select(ids, filter);
+                records.drain(..records.len().min(count(*offset)));
+                records.truncate(limit.map_or(usize::MAX, count));
+                Ok((vec![records.into_iter().map(|record| hit(record, None, *include)).collect()], 0))
+            }
+            Read::Match { ids, filter, limit } => {
+                let mut records = self.select(ids, filter);
+                records.truncate(limit.map_or(usize::MAX, count));
+                let hits: Vec<Hit> = records.into_iter().map(|r| hit(r, None, Include::default())).collect();
+                Ok((vec![hits.clone()], hits.len() as u64))
+            }
+            Read::Query { vectors, n_results, ids, filter, include } => {
+                let unknown = |id: &String| !self.0.iter().any(|record| record.id.0 == *id);
+                if filter.is_none() && ids.iter().flatten().any(unknown) {
+                    return Err(PlanError::UnknownId);
+                }
+                let records = self.select(ids, filter);
+                let rank = |vector: &Vec<f32>| {
+                    let distance = |r: &Record| Measure::new(space, vector).distance(&r.embedding);
+                    let mut hits: Vec<Hit> = records.iter().map(|r| hit(r, Some(distance(r)), *include)).collect();
+                    hits.sort_by(|a, b| a.distance.unwrap().total_cmp(&b.distance.unwrap()));
+                    hits.truncate(count(*n_results));
+                    hits
+                };
+                Ok((vectors.iter().map(rank).collect(), 0))
+            }
+        }
+    }
+}
+
+fn hit(record: &Record, distance: Option<f32>, include: Include) -> Hit {
+    Hit {
+        id: record.id.0.clone(),
+        distance,
+        embedding: if include.embeddings { Some(record.embedding.clone()) } else { None },
+        document: if include.documents { record.document.clone() } else { None },
+        uri: if include.uris { record.uri.clone() } else { None },
+        metadata: if include.metadatas {
+            record.metadata.clone().or_else(|| record.uri.as_ref().map(|_| Metadata::new()))
+        } else {
+            None
+        },
+    }
+}
+
+/// Any choice of fields.
+pub fn include() -> impl Strategy<Value = Include> {
+    any::<[bool; 4]>().prop_map(|[embeddings, documents, uris, metadatas]| Include {
+        embeddings,
+        documents,
+        uris,
+        metadatas,
+    })
+}
+
+/// Any read.
+pub fn read() -> impl Strategy<Value = Read> {
+    let ids = || option::of(vec(id(), 0..5));
+    let filter = || option::of(filter());
+    let limit = || option::of(0u64..8);
+    let get = (ids(), filter(), limit(), 0u64..8, include())
+        .prop_map(|(ids, filter, limit, offset, include)| Read::Get { ids, filter, limit, offset, include });
+    let matching = (ids(), filter(), limit()).prop_map(|(ids, filter, limit)| Read::Match { ids, filter, limit });
+    let query = (vec(vector(), 0..3), 0u64..8, ids(), filter(), include()).prop_map(
+        |(vectors, n_results, ids, filter, include)| Read::Query { vectors, n_results, ids, filter, include },
+    );
+    prop_oneof![1 => Just(Read::Count), 3 => get, 2 => matching, 4 => query]
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -57,6 +57,17 @@ impl<R: Ord> TopK<R> {
         TopK { k, kept: BinaryHeap::new() }
     }
 
+    /// How many are kept at most.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The distance beyond which nothing is kept any more; `None` as long as there is room.
+    pub fn farthest(&self) -> Option<f32> {
+        let is_full = self.kept.len() >= self.k;
+        is_full.then(|| self.kept.peek().map_or(f32::NEG_INFINITY, |farthest| farthest.distance))
+    }
+
     /// Offers a row.
     pub fn push(&mut self, distance: f32, row: R) {
         let candidate = Ranked { distance, row };

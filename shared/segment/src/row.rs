@@ -60,6 +60,18 @@ impl Row {
 }
 
 impl RowView<'_> {
+    /// A copy.
+    pub fn to_row(&self) -> Row {
+        Row {
+            position: self.position,
+            id: self.id.to_owned(),
+            vector: self.vector.to_vec(),
+            document: self.document.map(str::to_owned),
+            uri: self.uri.map(str::to_owned),
+            metadata: self.metadata.map(str::to_owned),
+        }
+    }
+
     /// The record. Errors: its metadata is not what was written.
     pub fn to_record(&self) -> Result<Record, serde_json::Error> {
         Ok(Record {

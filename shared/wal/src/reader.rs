@@ -103,21 +103,37 @@ impl<S: ObjectStore> Reader<'_, S> {
         limit: Lsn,
         mut take: impl FnMut(Fragment),
     ) -> Result<LogEnd, TailError> {
+        let take = async |fragments: Vec<Fragment>| {
+            fragments.into_iter().for_each(&mut take);
+            Ok(())
+        };
+        self.read_together(from, limit, take).await
+    }
+
+    /// The same, but what comes from one object is handed out together, and nothing more is handed out until it was taken.
+    /// An error of `take` ends the reading.
+    pub async fn read_together<E: From<TailError>>(
+        &self,
+        from: LogEnd,
+        limit: Lsn,
+        mut take: impl AsyncFnMut(Vec<Fragment>) -> Result<(), E>,
+    ) -> Result<LogEnd, E> {
         let mut end = from;
         if from != LogEnd::EMPTY && end.next < limit {
             let Some(fragment) = self.fragment(end.next).await? else { return Ok(end) };
             end = self.link(end, &fragment)?;
-            take(fragment);
+            take(vec![fragment]).await?;
         }
         loop {
             let next = (end.next.0..limit.0).take(limits::CONNECTIONS_MAX).map(|lsn| Piece::Fragment(Lsn(lsn)));
             let mut ahead = pin!(self.ahead(next));
             while let Some((piece, body)) = ahead.next().await.transpose()? {
                 let Some(body) = body else { return Ok(end) };
-                for fragment in self.decode(piece, &body)? {
-                    end = self.link(end, &fragment)?;
-                    take(fragment);
+                let fragments = self.decode(piece, &body)?;
+                for fragment in &fragments {
+                    end = self.link(end, fragment)?;
                 }
+                take(fragments).await?;
             }
             if end.next >= limit {
                 return Ok(end);
@@ -150,16 +166,20 @@ impl<S: ObjectStore> Reader<'_, S> {
     async fn again(&self, lsns: &[Lsn], packs: Packs, mut take: impl FnMut(Fragment)) -> Result<(), TailError> {
         // Nothing is known of the fragment before the first.
         let mut end = LogEnd { next: Lsn(u64::MAX), ..LogEnd::EMPTY };
+        let mut take = async |fragments: Vec<Fragment>| {
+            fragments.into_iter().for_each(&mut take);
+            Ok(())
+        };
         self.pieces(lsns, packs, &mut end, &mut take).await
     }
 
-    async fn pieces(
+    async fn pieces<E: From<TailError>>(
         &self,
         lsns: &[Lsn],
         packs: Packs,
         end: &mut LogEnd,
-        take: &mut dyn FnMut(Fragment),
-    ) -> Result<(), TailError> {
+        take: &mut impl AsyncFnMut(Vec<Fragment>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let plan = packs.plan(lsns);
         let mut wanted = plan.iter().map(|(_, lsns)| *lsns);
         let mut ahead = pin!(self.ahead(plan.iter().map(|(piece, _)| *piece)));
@@ -168,7 +188,8 @@ impl<S: ObjectStore> Reader<'_, S> {
             let fragments = match (body, piece) {
                 (Some(body), piece) => self.decode(piece, &body)?,
                 (None, Piece::Fragment(lsn)) => {
-                    return Err(TailError::Broken { key: keys::fragment(self.collection, lsn), reason: "gone".into() });
+                    let key = keys::fragment(self.collection, lsn);
+                    return Err(TailError::Broken { key, reason: "gone".into() }.into());
                 }
                 (None, Piece::Pack(pack)) => {
                     let smaller = Packs { level: pack.level - 1, ..packs };
@@ -176,15 +197,17 @@ impl<S: ObjectStore> Reader<'_, S> {
                     continue;
                 }
             };
-            for fragment in fragments.into_iter().filter(|fragment| lsns.binary_search(&fragment.header.lsn).is_ok()) {
+            let is_wanted = |fragment: &Fragment| lsns.binary_search(&fragment.header.lsn).is_ok();
+            let fragments: Vec<Fragment> = fragments.into_iter().filter(is_wanted).collect();
+            for fragment in &fragments {
                 if end.next != fragment.header.lsn {
                     // After a gap there is no predecessor to compare with.
                     let (next, last_nonce) = (fragment.header.lsn, fragment.header.previous);
                     *end = LogEnd { next, last_nonce, ..LogEnd::EMPTY };
                 }
-                *end = self.link(*end, &fragment)?;
-                take(fragment);
+                *end = self.link(*end, fragment)?;
             }
+            take(fragments).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use toml::Table;
 use super::Finding;
 
 /// (crate, crates of ours that it may depend on).
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("query", &["model"]),
     ("segment", &["model"]),
@@ -16,13 +16,28 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("catalog", &["model", "runtime"]),
     ("wal", &["model", "runtime", "storage"]),
     ("gateway-worker", &["catalog", "model", "query", "runtime", "storage", "wal"]),
-    ("executor-worker", &["model", "query", "runtime", "segment", "storage", "wal"]),
-    ("compactor-job", &["catalog", "model", "query", "runtime", "segment", "storage", "wal"]),
+    // What executor and compactor mean by a stored row, they mean alike.
+    ("stored", &["model", "query", "segment", "storage"]),
+    ("executor-worker", &["model", "query", "runtime", "segment", "storage", "stored", "wal"]),
+    ("compactor-job", &["catalog", "model", "query", "runtime", "segment", "storage", "stored", "wal"]),
     ("devstore", &[]),
     ("stack", &[]),
     ("xtask", &["stack"]),
     ("contract-worker", &["catalog", "model", "query", "runtime", "storage", "wal"]),
-    ("simulation", &["catalog", "executor-worker", "gateway-worker", "model", "query", "runtime", "storage", "wal"]),
+    (
+        "simulation",
+        &[
+            "catalog",
+            "compactor-job",
+            "executor-worker",
+            "gateway-worker",
+            "model",
+            "query",
+            "runtime",
+            "storage",
+            "wal",
+        ],
+    ),
     (
         "opal-tests",
         &[

@@ -47,19 +47,41 @@ impl Parts {
     }
 }
 
-/// An operation's place in the log and which parts of its record are taken from it: LSN (40 bits), index in the
-/// fragment (20 bits), parts (4 bits). Orders as the log does.
+/// Where a piece of a record is read again. Stored rows come before the log, which lies over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The group of this number of the stored rows that were taken up into the overlay: up to [`STORED_GROUP`] of them.
+    Stored(u64),
+    /// A fragment.
+    Log(Lsn),
+}
+
+/// Number of stored rows that are read again together.
+pub const STORED_GROUP: usize = 64;
+
+/// An operation's place in the log, or a stored row's among those taken up, and which parts of its record are taken from
+/// it: whether it is in the log (1 bit), LSN or group (39 bits), index in the fragment or group (20 bits), parts (4 bits).
+/// Orders as [`Origin`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Piece(u64);
 
 impl Piece {
+    const LOG: u64 = 1 << 39;
+
     pub(super) fn new(lsn: Lsn, index: usize, parts: Parts) -> Self {
-        assert!(lsn.0 < 1 << 40 && index < 1 << 20, "no log is as long as that");
-        Piece(lsn.0 << 24 | (index as u64) << 4 | u64::from(parts.0))
+        assert!(lsn.0 < Self::LOG && index < 1 << 20, "no log is as long as that");
+        Piece((lsn.0 | Self::LOG) << 24 | (index as u64) << 4 | u64::from(parts.0))
     }
 
-    pub(super) fn lsn(self) -> Lsn {
-        Lsn(self.0 >> 24)
+    /// Number `ordinal` of the stored rows that were taken up.
+    pub(super) fn stored(ordinal: usize, parts: Parts) -> Self {
+        let (group, index) = (ordinal / STORED_GROUP, ordinal % STORED_GROUP);
+        Piece((group as u64) << 24 | (index as u64) << 4 | u64::from(parts.0))
+    }
+
+    pub(super) fn origin(self) -> Origin {
+        let number = self.0 >> 24;
+        if number & Self::LOG == 0 { Origin::Stored(number) } else { Origin::Log(Lsn(number & !Self::LOG)) }
     }
 
     pub(super) fn index(self) -> usize {

@@ -1,13 +1,13 @@
 //! A read that needs fields which are not in memory: which fragments to read again, and what to keep of them.
 
-use super::pieces::{Parts, Piece, Pieces};
+use super::pieces::{Origin, Parts, Piece, Pieces};
 use super::row::{Row, hit_bytes};
 use super::{Overlay, compile, first_parts, include_of, saturate, spend};
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
 use crate::plan::{Hit, Include, PlanError, Read, Source};
 use crate::top_k::TopK;
-use model::{Lsn, OperationView, Space, limits};
+use model::{OperationView, Position, Space, limits};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,8 +26,10 @@ pub struct Scan<'r> {
     read: &'r Read,
     filter: Option<CompiledFilter>,
     space: Space,
-    /// For each vector of a query, the nearest candidates so far.
-    searches: Vec<(Measure<'r>, TopK<u32>)>,
+    /// For each vector of a query, the nearest candidates so far, by position.
+    searches: Vec<(Measure<'r>, TopK<(Position, u32)>)>,
+    /// Stored rows that may be hits.
+    rivals: Vec<Vec<Rival>>,
     /// For get and match, the candidates that are hits.
     passed: Vec<u32>,
     /// The overlay's, when the candidates were taken from it.
@@ -43,16 +45,37 @@ pub struct Scan<'r> {
     taken: usize,
     partials: HashMap<u32, Partial>,
     partial_bytes: usize,
-    /// Which candidates the answer lists, with distances.
-    lists: Vec<Vec<(u32, Option<f32>)>>,
-    hits: HashMap<u32, Hit>,
+    /// What the answer lists, with distances.
+    lists: Vec<Vec<(Choice, Option<f32>)>>,
+    hits: HashMap<Choice, Hit>,
     hit_bytes: usize,
+}
+
+/// A stored row that may be a hit, as good as its position and distance are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rival {
+    /// To the vector of a query; anything for other reads.
+    pub distance: f32,
+    /// Of its first insertion.
+    pub position: Position,
+    /// Where the caller finds it again.
+    pub place: u64,
+}
+
+/// Something that the answer lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Choice {
+    /// A candidate.
+    Own(u32),
+    /// A stored row, by its place.
+    Stored(u64),
 }
 
 /// A record that may be a hit.
 struct Candidate {
     row: u32,
     id: Arc<str>,
+    position: Position,
     pieces: Pieces,
     /// Whether it is known to satisfy the filter.
     passes: bool,
@@ -75,7 +98,12 @@ impl Partial {
 
 impl<'r> Scan<'r> {
     /// Takes from `overlay` who may be a hit, and decides what can be decided from memory.
-    pub(super) fn begin(overlay: &Overlay, source: &Source, read: &'r Read) -> Result<Self, PlanError> {
+    pub(super) fn begin(
+        overlay: &Overlay,
+        source: &Source,
+        read: &'r Read,
+        is_over_stored: bool,
+    ) -> Result<Self, PlanError> {
         let (ids, filter) = match read {
             Read::Count => (None, None),
             Read::Get { ids, filter, .. } | Read::Match { ids, filter, .. } | Read::Query { ids, filter, .. } => {
@@ -85,13 +113,14 @@ impl<'r> Scan<'r> {
         let mut scan = Scan::new(overlay, source, read, filter.map(compile).transpose()?);
         if let Read::Query { vectors, n_results, .. } = read {
             overlay.can_be_measured(source, vectors)?;
-            if filter.is_none() {
+            if filter.is_none() && !is_over_stored {
                 overlay.all_are_stored(ids.unwrap_or_default())?;
             }
             let search = |vector| (Measure::new(source.space, vector), TopK::new(saturate(*n_results)));
             scan.searches = vectors.iter().map(|vector| search(vector)).collect();
         }
-        let enough = page(read).end;
+        // Only where nothing is stored below are rows in the order of their positions.
+        let enough = if is_over_stored { usize::MAX } else { read.page().end };
         for row in overlay.living(ids) {
             if scan.todo.is_empty() && scan.passed.len() >= enough {
                 break;
@@ -111,6 +140,7 @@ impl<'r> Scan<'r> {
             filter,
             space: source.space,
             searches: Vec::new(),
+            rivals: Vec::new(),
             passed: Vec::new(),
             version: overlay.version,
             candidates: Vec::new(),
@@ -131,7 +161,8 @@ impl<'r> Scan<'r> {
         let at = row as usize;
         let number = u32::try_from(self.candidates.len()).expect("as many as rows at most");
         let slot = overlay.rows[at].as_ref().expect("only living rows are offered");
-        self.candidates.push(Candidate { row, id: Arc::clone(&slot.id), pieces: slot.pieces.clone(), passes, left: 0 });
+        let (id, position, pieces) = (Arc::clone(&slot.id), slot.position, slot.pieces.clone());
+        self.candidates.push(Candidate { row, id, position, pieces, passes, left: 0 });
         let is_query = matches!(self.read, Read::Query { .. });
         if passes && !is_query {
             self.passed.push(number);
@@ -143,21 +174,29 @@ impl<'r> Scan<'r> {
     }
 
     fn measure(&mut self, candidate: u32, vector: &[f32], norm: f32) {
+        let position = self.candidates[candidate as usize].position;
         for (measure, nearest) in &mut self.searches {
-            nearest.push(measure.distance_with_norm(vector, norm), candidate);
+            nearest.push(measure.distance_with_norm(vector, norm), (position, candidate));
         }
     }
 
-    /// The fragments to hand to [`Scan::take`] now, ascending; `None` when [`Scan::finish`] has all it needs.
+    /// Adds the stored rows that may be hits, before the first pass: in one list for each vector of a query, by distance,
+    /// else in one by position; ascending.
+    pub fn compete(&mut self, rivals: Vec<Vec<Rival>>) {
+        self.rivals = rivals;
+    }
+
+    /// What to hand to [`Scan::take`] now, ascending; `None` when nothing is left of the overlay: then come the rows of
+    /// [`Scan::wanted_rows`].
     ///
     /// `overlay` is the one this began from: of what it still says of the hits nothing is read.
-    pub fn next_pass(&mut self, overlay: &Overlay) -> Result<Option<Vec<Lsn>>, PlanError> {
+    pub fn next_pass(&mut self, overlay: &Overlay) -> Result<Option<Vec<Origin>>, PlanError> {
         loop {
             self.list_wants()?;
             if !self.wants.is_empty() {
-                let mut lsns: Vec<Lsn> = self.wants.iter().map(|(piece, _)| piece.lsn()).collect();
-                lsns.dedup();
-                return Ok(Some(lsns));
+                let mut origins: Vec<Origin> = self.wants.iter().map(|(piece, _)| piece.origin()).collect();
+                origins.dedup();
+                return Ok(Some(origins));
             }
             if self.is_collecting {
                 return Ok(None);
@@ -187,22 +226,31 @@ impl<'r> Scan<'r> {
         Ok(())
     }
 
-    /// Takes what this pass wants of fragment `lsn`; `operation` gives its operations by number.
+    /// The numbers of the rows that this pass wants of `group`: see [`Origin::Stored`].
+    pub fn wanted_of(&self, group: u64) -> Vec<usize> {
+        let start = self.wants.partition_point(|(piece, _)| piece.origin() < Origin::Stored(group));
+        let own = self.wants[start..].iter().take_while(|(piece, _)| piece.origin() == Origin::Stored(group));
+        let mut indexes: Vec<usize> = own.map(|(piece, _)| piece.index()).collect();
+        indexes.dedup();
+        indexes
+    }
+
+    /// Takes what this pass wants of `origin`; `operation` gives its operations, or the rows as such, by number.
     ///
     /// Errors: [`PlanError::Corrupt`] if the fragment is not the one that was applied, [`PlanError::TooLarge`] if the
     /// hits are more than [`limits::ANSWER_BYTES_MAX`].
     pub fn take<'f>(
         &mut self,
-        lsn: Lsn,
+        origin: Origin,
         operation: impl Fn(usize) -> Option<OperationView<'f>>,
     ) -> Result<(), PlanError> {
         while let Some(&(piece, number)) = self.wants.get(self.taken)
-            && piece.lsn() == lsn
+            && piece.origin() == origin
         {
             self.taken += 1;
             let id = &self.candidates[number as usize].id;
             let Some(operation) = operation(piece.index()).filter(|operation| *operation.id == **id) else {
-                return Err(PlanError::Corrupt(format!("fragment {lsn} is not what it was when it was read first")));
+                return Err(PlanError::Corrupt(format!("{origin:?} is not what it was when it was read first")));
             };
             self.take_piece(&operation, piece.parts(), number)?;
         }
@@ -240,7 +288,7 @@ impl<'r> Scan<'r> {
         let candidate = &self.candidates[number as usize];
         if self.is_collecting {
             let hit = partial.row.hit(&candidate.id, partial.vector.as_deref(), None, include(self.read));
-            return self.keep(number, hit);
+            return self.keep(Choice::Own(number), hit);
         }
         let passes = candidate.passes || self.filter.as_ref().is_none_or(|filter| filter.matches(&partial.row));
         match &partial.vector {
@@ -254,34 +302,48 @@ impl<'r> Scan<'r> {
         Ok(())
     }
 
-    fn keep(&mut self, number: u32, hit: Hit) -> Result<(), PlanError> {
+    fn keep(&mut self, choice: Choice, hit: Hit) -> Result<(), PlanError> {
         spend(hit_bytes(&hit), &mut self.hit_bytes)?;
-        self.hits.insert(number, hit);
+        self.hits.insert(choice, hit);
         Ok(())
+    }
+
+    /// The places of the stored rows that are hits, to hand to [`Scan::give`], ascending; known once
+    /// [`Scan::next_pass`] has said that nothing is left.
+    pub fn wanted_rows(&self) -> Vec<u64> {
+        let stored = self.lists.iter().flatten().filter_map(|(choice, _)| match choice {
+            Choice::Stored(place) => Some(*place),
+            Choice::Own(_) => None,
+        });
+        let mut places: Vec<u64> = stored.collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// Takes the row at `place` as an upsert would carry it. Errors: as [`Scan::take`].
+    pub fn give(&mut self, place: u64, row: &OperationView<'_>) -> Result<(), PlanError> {
+        let mut fields = Row::default();
+        fields.change(row, Parts::of(row))?;
+        let hit = fields.hit(row.id, row.embedding, None, include(self.read));
+        self.keep(Choice::Stored(place), hit)
     }
 
     /// Now that every candidate was looked at: which are hits, and whose fields must be read.
     fn choose(&mut self, overlay: &Overlay) -> Result<(), PlanError> {
         self.is_collecting = true;
-        let is_query = matches!(self.read, Read::Query { .. });
-        let searches = std::mem::take(&mut self.searches).into_iter();
-        self.lists = searches
-            .map(|(_, nearest)| nearest.into_sorted())
-            .map(|list| list.into_iter().map(|ranked| (ranked.row, Some(ranked.distance))).collect())
-            .collect();
-        if !is_query {
-            self.passed.sort_unstable();
-            let page = page(self.read);
-            let passed = self.passed.iter().take(page.end).skip(page.start);
-            self.lists = vec![passed.map(|number| (*number, None)).collect()];
-        }
+        self.lists = self.ranked_lists();
         let parts = include_of(self.read);
         let is_unchanged = overlay.version == self.version;
-        let numbers: HashSet<u32> = self.lists.iter().flatten().map(|(number, _)| *number).collect();
+        let own = self.lists.iter().flatten().filter_map(|(choice, _)| match choice {
+            Choice::Own(number) => Some(*number),
+            Choice::Stored(_) => None,
+        });
+        let numbers: HashSet<u32> = own.collect();
         for number in numbers {
             let row = self.candidates[number as usize].row;
             if is_unchanged && overlay.holds(parts, row as usize) {
-                self.keep(number, overlay.hit(row, None, include(self.read)))?;
+                self.keep(Choice::Own(number), overlay.hit(row, None, include(self.read)))?;
             } else {
                 self.todo.insert(number);
             }
@@ -289,13 +351,39 @@ impl<'r> Scan<'r> {
         Ok(())
     }
 
-    /// The answer, hits and count, once [`Scan::next_pass`] has said that nothing is left to read.
+    /// What the answer lists: candidates and rivals in one order.
+    fn ranked_lists(&mut self) -> Vec<Vec<(Choice, Option<f32>)>> {
+        let rivals = std::mem::take(&mut self.rivals);
+        let stored = |list: usize| rivals.get(list).into_iter().flatten();
+        if matches!(self.read, Read::Query { .. }) {
+            let searches = std::mem::take(&mut self.searches).into_iter().enumerate();
+            let merged = searches.map(|(list, (_, nearest))| {
+                let k = nearest.k();
+                let own = nearest.into_sorted().into_iter();
+                let own = own.map(|ranked| (ranked.distance, ranked.row.0, Choice::Own(ranked.row.1)));
+                let stored = stored(list).map(|rival| (rival.distance, rival.position, Choice::Stored(rival.place)));
+                let mut all: Vec<(f32, Position, Choice)> = own.chain(stored).collect();
+                all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                all.into_iter().take(k).map(|(distance, _, choice)| (choice, Some(distance))).collect()
+            });
+            return merged.collect();
+        }
+        let own = std::mem::take(&mut self.passed).into_iter();
+        let own = own.map(|number| (self.candidates[number as usize].position, Choice::Own(number)));
+        let stored = stored(0).map(|rival| (rival.position, Choice::Stored(rival.place)));
+        let mut all: Vec<(Position, Choice)> = own.chain(stored).collect();
+        all.sort_by_key(|(position, _)| *position);
+        let page = self.read.page();
+        vec![all.into_iter().take(page.end).skip(page.start).map(|(_, choice)| (choice, None)).collect()]
+    }
+
+    /// The answer, hits and count, once nothing is left to read.
     pub fn finish(mut self) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
         let (mut bytes, is_one_list) = (0, self.lists.len() == 1);
         let lists = std::mem::take(&mut self.lists).into_iter().map(|list| {
-            let hits = list.into_iter().map(|(number, distance)| {
+            let hits = list.into_iter().map(|(choice, distance)| {
                 // A record may be near to several vectors, but is in each list once.
-                let hit = if is_one_list { self.hits.remove(&number) } else { self.hits.get(&number).cloned() };
+                let hit = if is_one_list { self.hits.remove(&choice) } else { self.hits.get(&choice).cloned() };
                 let hit = Hit { distance, ..hit.expect("every hit was collected") };
                 spend(hit_bytes(&hit), &mut bytes).map(|()| hit)
             });
@@ -304,19 +392,6 @@ impl<'r> Scan<'r> {
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
         let count = if matches!(self.read, Read::Match { .. }) { lists[0].len() as u64 } else { 0 };
         Ok((lists, count))
-    }
-}
-
-/// Which of the records that a get or a match finds are hits.
-fn page(read: &Read) -> std::ops::Range<usize> {
-    match read {
-        Read::Get { limit, offset, .. } => {
-            let start = saturate(*offset);
-            start..limit.map_or(usize::MAX, |limit| start.saturating_add(saturate(limit)))
-        }
-        Read::Match { limit, .. } => 0..limit.map_or(usize::MAX, saturate),
-        Read::Query { n_results: 0, .. } => 0..0,
-        Read::Query { .. } | Read::Count => 0..usize::MAX,
     }
 }
 

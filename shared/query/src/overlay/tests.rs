@@ -2,11 +2,9 @@
 //! which knows nothing of rows, chunks, indexes or heaps.
 
 use super::*;
-use crate::testing::{self, DIMENSION};
-use model::metadata::apply_patch;
-use model::{CollectionId, Lsn, Manifest, Metadata, Operation, Record, RecordId, Space};
+use crate::testing::{self, DIMENSION, Plain};
+use model::{CollectionId, Lsn, Manifest, Operation, RecordId, Space};
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -216,122 +214,13 @@ fn rows_move_up_when_most_are_dead() {
     assert!(hits.into_iter().flatten().map(|hit| (hit.id, hit.embedding)).eq(expect));
 }
 
-/// The model: records in a list, in order.
-#[derive(Default)]
-struct Plain(Vec<Record>);
-
-impl Plain {
-    fn apply(&mut self, operation: Operation) {
-        let at = self.0.iter().position(|record| record.id == operation.id);
-        match (operation.kind, at) {
-            (OperationKind::Delete, Some(at)) => drop(self.0.remove(at)),
-            (OperationKind::Delete | OperationKind::Update, None) | (OperationKind::Add, Some(_)) => {}
-            (_, at) => {
-                let (id, metadata) = (operation.id.clone(), None);
-                let blank = Record { id, embedding: vec![], document: None, uri: None, metadata };
-                let at = at.unwrap_or_else(|| {
-                    self.0.push(blank);
-                    self.0.len() - 1
-                });
-                Self::change(&mut self.0[at], operation);
-            }
-        }
-    }
-
-    fn change(record: &mut Record, operation: Operation) {
-        record.embedding = operation.embedding.unwrap_or(std::mem::take(&mut record.embedding));
-        record.document = operation.document.or(record.document.take());
-        record.uri = operation.uri.or(record.uri.take());
-        let mut metadata = record.metadata.take().unwrap_or_default();
-        apply_patch(&mut metadata, operation.metadata.unwrap_or_default());
-        record.metadata = (!metadata.is_empty()).then_some(metadata);
-    }
-
-    fn select<'a>(&'a self, ids: &Option<Vec<String>>, filter: &Option<Filter>) -> Vec<&'a Record> {
-        let is_named = |record: &Record| ids.as_ref().is_none_or(|ids| ids.contains(&record.id.0));
-        let filter = filter.as_ref().map(|filter| CompiledFilter::compile(filter).unwrap());
-        let passes = |record: &Record| filter.as_ref().is_none_or(|filter| filter.matches(record));
-        self.0.iter().filter(|record| is_named(record) && passes(record)).collect()
-    }
-
-    fn answer(&self, space: Space, read: &Read) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
-        match read {
-            Read::Count => Ok((vec![], self.0.len() as u64)),
-            Read::Get { ids, filter, limit, offset, include } => {
-                let mut records = self.select(ids, filter);
-                records.drain(..records.len().min(saturate(*offset)));
-                records.truncate(limit.map_or(usize::MAX, saturate));
-                Ok((vec![records.into_iter().map(|record| hit(record, None, *include)).collect()], 0))
-            }
-            Read::Match { ids, filter, limit } => {
-                let mut records = self.select(ids, filter);
-                records.truncate(limit.map_or(usize::MAX, saturate));
-                let hits: Vec<Hit> = records.into_iter().map(|r| hit(r, None, Include::default())).collect();
-                Ok((vec![hits.clone()], hits.len() as u64))
-            }
-            Read::Query { vectors, n_results, ids, filter, include } => {
-                let unknown = |id: &String| !self.0.iter().any(|record| record.id.0 == *id);
-                if filter.is_none() && ids.iter().flatten().any(unknown) {
-                    return Err(PlanError::UnknownId);
-                }
-                let records = self.select(ids, filter);
-                let rank = |vector: &Vec<f32>| {
-                    let distance = |r: &Record| Measure::new(space, vector).distance(&r.embedding);
-                    let mut hits: Vec<Hit> = records.iter().map(|r| hit(r, Some(distance(r)), *include)).collect();
-                    hits.sort_by(|a, b| a.distance.unwrap().total_cmp(&b.distance.unwrap()));
-                    hits.truncate(saturate(*n_results));
-                    hits
-                };
-                Ok((vectors.iter().map(rank).collect(), 0))
-            }
-        }
-    }
-}
-
-fn hit(record: &Record, distance: Option<f32>, include: Include) -> Hit {
-    Hit {
-        id: record.id.0.clone(),
-        distance,
-        embedding: if include.embeddings { Some(record.embedding.clone()) } else { None },
-        document: if include.documents { record.document.clone() } else { None },
-        uri: if include.uris { record.uri.clone() } else { None },
-        metadata: if include.metadatas {
-            record.metadata.clone().or_else(|| record.uri.as_ref().map(|_| Metadata::new()))
-        } else {
-            None
-        },
-    }
-}
-
-fn include() -> impl Strategy<Value = Include> {
-    any::<[bool; 4]>().prop_map(|[embeddings, documents, uris, metadatas]| Include {
-        embeddings,
-        documents,
-        uris,
-        metadatas,
-    })
-}
-
-fn read() -> impl Strategy<Value = Read> {
-    let ids = || option::of(vec(testing::id(), 0..5));
-    let filter = || option::of(testing::filter());
-    let limit = || option::of(0u64..8);
-    let get = (ids(), filter(), limit(), 0u64..8, include())
-        .prop_map(|(ids, filter, limit, offset, include)| Read::Get { ids, filter, limit, offset, include });
-    let matching = (ids(), filter(), limit()).prop_map(|(ids, filter, limit)| Read::Match { ids, filter, limit });
-    let query = (vec(testing::vector(), 0..3), 0u64..8, ids(), filter(), include()).prop_map(
-        |(vectors, n_results, ids, filter, include)| Read::Query { vectors, n_results, ids, filter, include },
-    );
-    prop_oneof![1 => Just(Read::Count), 3 => get, 2 => matching, 4 => query]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn overlay_answers_as_a_plain_list(
         log in vec(testing::operation(), 0..60),
-        reads in vec(read(), 1..6),
+        reads in vec(testing::read(), 1..6),
         space in select(vec![Space::L2, Space::Cosine, Space::Ip]),
     ) {
         let (mut overlay, mut plain) = (Overlay::default(), Plain::default());
@@ -356,7 +245,7 @@ proptest! {
         log in vec(vec(testing::operation(), 0..8), 1..14),
         cuts in vec(0usize..5_000, 14),
         late in vec(testing::operation(), 0..12),
-        reads in vec(read(), 1..6),
+        reads in vec(testing::read(), 1..6),
         space in select(vec![Space::L2, Space::Cosine, Space::Ip]),
     ) {
         let (mut overlay, mut plain) = (Overlay::default(), Plain::default());
@@ -384,17 +273,23 @@ proptest! {
     }
 }
 
+/// The number of a fragment.
+fn number_of(origin: Origin) -> usize {
+    let Origin::Log(lsn) = origin else { panic!("nothing is stored below: {origin:?}") };
+    usize::try_from(lsn.0).unwrap()
+}
+
 /// Hands a scan what it asks for; each fragment at most once a pass, in order.
 fn finish(begun: Begun<'_>, overlay: &Overlay, log: Vec<Vec<Operation>>) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
     let mut scan = match begun {
         Begun::Answered(hits, count) => return Ok((hits, count)),
         Begun::Scan(scan) => scan,
     };
-    while let Some(lsns) = scan.next_pass(overlay)? {
-        assert!(!lsns.is_empty() && lsns.is_sorted_by(|a, b| a < b), "{lsns:?}");
-        for lsn in lsns {
-            let fragment = &log[usize::try_from(lsn.0).unwrap()];
-            scan.take(lsn, |index| fragment.get(index).map(Operation::view))?;
+    while let Some(origins) = scan.next_pass(overlay)? {
+        assert!(!origins.is_empty() && origins.is_sorted_by(|a, b| a < b), "{origins:?}");
+        for origin in origins {
+            let fragment = &log[number_of(origin)];
+            scan.take(origin, |index| fragment.get(index).map(Operation::view))?;
         }
     }
     scan.finish()
@@ -413,12 +308,12 @@ fn a_scan_reads_only_what_it_must() {
         let read: Read = serde_json::from_str(read).unwrap();
         let mut passes = Vec::new();
         if let Begun::Scan(mut scan) = overlay.begin(&source, &read).unwrap() {
-            while let Some(lsns) = scan.next_pass(&overlay).unwrap() {
-                for lsn in &lsns {
-                    let fragment = &log[usize::try_from(lsn.0).unwrap()];
-                    scan.take(*lsn, |index| fragment.get(index).map(Operation::view)).unwrap();
+            while let Some(origins) = scan.next_pass(&overlay).unwrap() {
+                for origin in &origins {
+                    let fragment = &log[number_of(*origin)];
+                    scan.take(*origin, |index| fragment.get(index).map(Operation::view)).unwrap();
                 }
-                passes.push(lsns.iter().map(|lsn| lsn.0).collect::<Vec<_>>());
+                passes.push(origins.into_iter().map(|origin| number_of(origin) as u64).collect::<Vec<_>>());
             }
         }
         passes

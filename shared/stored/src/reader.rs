@@ -1,0 +1,347 @@
+//! Ids to places, places to rows, and all rows in the order of their positions.
+
+use crate::StoredError;
+use crate::base::{Base, OpenSegment, Place};
+use crate::fetch::{Block, Blocks, Room};
+use bytes::Bytes;
+use model::{DeleteVectorPlace, Position, SegmentRef};
+use segment::ids::{Found, IdIndex};
+use segment::row::RowView;
+use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+use storage::ObjectStore;
+
+/// Ids from which on it is worth while to have a filter, which tells what is not there.
+const IDS_WITHOUT_FILTER: usize = 8;
+/// Batches that are read together when rows are read by place.
+const BATCHES_TOGETHER: usize = 48;
+
+/// Reads the segments of a base.
+#[derive(Clone, Copy)]
+pub struct StoredReader<'a, S> {
+    /// The bucket; reads may be repeated below this.
+    pub store: &'a S,
+    /// What was read before and is kept.
+    pub blocks: &'a RefCell<Blocks>,
+    /// How many of their bytes may be kept.
+    pub room: &'a dyn Room,
+}
+
+impl<S: ObjectStore> StoredReader<'_, S> {
+    /// Opens all segments: heads and delete vectors. Cost: a get for each that is not known yet, all at once.
+    pub async fn open(&self, base: &Base) -> Result<(), StoredError> {
+        let mut blocks = Vec::new();
+        for (number, segment) in base.numbered() {
+            if segment.head.get().is_none() {
+                blocks.push(segment.block(segment::head_place(&segment.named)));
+            }
+            let dead = &base.dead[number as usize];
+            if dead.get().is_none()
+                && let Some((count, text)) = inline_dead(&base.manifest.segments[number as usize])
+            {
+                let vector = DeleteVector::decode_inline(text, count);
+                let _ = dead.set(vector.map_err(|error| segment.damaged(&error))?);
+            }
+        }
+        let bodies = self.fetch(&blocks).await?;
+        let mut bodies = bodies.into_iter();
+        for (number, segment) in base.numbered() {
+            // Another request may have opened it meanwhile: what was fetched says the same.
+            if blocks.iter().any(|block| block.key == segment.key("head")) {
+                let body = bodies.next().expect("a body for each block");
+                let head = Segment::open(&body).map_err(|error| segment.damaged(&error))?;
+                let is_same = (head.rows(), head.dimension()) == (segment.named.rows, segment.named.dimension as usize);
+                if !is_same || head.set_hash() != segment.named.set_hash {
+                    return Err(StoredError::Corrupt(format!("{} is another segment", segment.named.prefix)));
+                }
+                let _ = segment.head.set(head);
+            }
+            self.read_dead(base, number).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_dead(&self, base: &Base, number: u32) -> Result<(), StoredError> {
+        let (dead, named) = (&base.dead[number as usize], &base.manifest.segments[number as usize]);
+        if dead.get().is_some() {
+            return Ok(());
+        }
+        let vector = match &named.dead {
+            None => DeleteVector::default(),
+            Some(reference) => {
+                let DeleteVectorPlace::Object(key) = &reference.place else {
+                    unreachable!("an inline vector was decoded before")
+                };
+                let body = self.whole(key).await?;
+                DeleteVector::decode(&body, reference.count)
+                    .map_err(|error| base.segments[number as usize].damaged(&error))?
+            }
+        };
+        let _ = dead.set(vector);
+        Ok(())
+    }
+
+    async fn whole(&self, key: &str) -> Result<Bytes, StoredError> {
+        match self.store.get(key).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(StoredError::Missing(format!("{key} is not there"))),
+            Err(storage::ReadError::Unavailable(reason)) => Err(StoredError::Unavailable(reason)),
+            Err(storage::ReadError::Refused(reason)) => Err(StoredError::Corrupt(format!("{key}: {reason}"))),
+        }
+    }
+
+    /// The places of those of `ids` that are live in this generation, without repetition.
+    ///
+    /// Cost: a get for each segment, or for each stretch of its id index; for many ids the filters before them.
+    pub async fn locate(&self, base: &Base, ids: &[&str]) -> Result<HashMap<String, Place>, StoredError> {
+        if base.is_empty() || ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        if ids.len() > IDS_WITHOUT_FILTER {
+            self.read_filters(base).await?;
+        }
+        let hashes: HashMap<IdHash, &str> = ids.iter().map(|id| (IdHash::of(id), *id)).collect();
+        let mut asked: Vec<(u32, IdHash, u32)> = Vec::new();
+        for (number, segment) in base.numbered() {
+            let may_be_there = |hash: &&IdHash| segment.filter.get().is_none_or(|filter| filter.may_contain(**hash));
+            asked.extend(hashes.keys().filter(may_be_there).map(|hash| (number, *hash, 0)));
+        }
+        let mut found = HashMap::new();
+        while !asked.is_empty() {
+            let blocks: Vec<Block> = asked
+                .iter()
+                .map(|(number, hash, spread)| id_block(base, *number, *hash, *spread, asked.len()))
+                .collect();
+            let mut distinct = blocks.clone();
+            distinct.sort_by(|a, b| (&a.key, a.range.start).cmp(&(&b.key, b.range.start)));
+            distinct.dedup();
+            // The heads, whose delete vectors are needed, come in the same wave.
+            let (bodies, opened) = futures_util::future::join(self.fetch(&distinct), self.open(base)).await;
+            opened?;
+            let bodies: HashMap<&Block, Bytes> = distinct.iter().zip(bodies?).collect();
+            let mut beyond = Vec::new();
+            for ((number, hash, spread), block) in asked.into_iter().zip(&blocks) {
+                let segment = &base.segments[number as usize];
+                let index = index_of(segment);
+                match index.find(hash, block.range.start, &bodies[block]).map_err(|e| segment.damaged(&e))? {
+                    Found::Row(row) if base.is_live(Place { segment: number, row }) => {
+                        found.insert(hashes[&hash].to_owned(), Place { segment: number, row });
+                    }
+                    Found::Row(_) | Found::Absent => {}
+                    Found::Beyond => beyond.push((number, hash, spread + 1)),
+                }
+            }
+            asked = beyond;
+        }
+        Ok(found)
+    }
+
+    async fn read_filters(&self, base: &Base) -> Result<(), StoredError> {
+        self.open(base).await?;
+        let missing: Vec<&OpenSegment> =
+            base.numbered().map(|(_, segment)| segment).filter(|segment| segment.filter.get().is_none()).collect();
+        let place = |segment: &&OpenSegment| {
+            segment.head().filter_place().map(|place| segment.block(place)).map_err(|e| segment.damaged(&e))
+        };
+        let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
+            let filter = segment.head().decode_filter(&body).map_err(|error| segment.damaged(&error))?;
+            let _ = segment.filter.set(filter);
+        }
+        Ok(())
+    }
+
+    /// Reads the positions of all rows. Cost: a get for each segment where they are not known yet.
+    pub async fn read_positions(&self, base: &Base) -> Result<(), StoredError> {
+        self.open(base).await?;
+        let missing: Vec<&OpenSegment> =
+            base.numbered().map(|(_, segment)| segment).filter(|segment| segment.positions.get().is_none()).collect();
+        let place = |segment: &&OpenSegment| {
+            segment.head().positions_place().map(|place| segment.block(place)).map_err(|e| segment.damaged(&e))
+        };
+        let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
+            let positions = segment.head().decode_positions(&body).map_err(|error| segment.damaged(&error))?;
+            let _ = segment.positions.set(positions);
+        }
+        Ok(())
+    }
+
+    /// Hands the rows at `places`, ascending and without repetition, to `take`. Segments are open.
+    ///
+    /// Cost: a get for each run of neighbouring batches; memory for 48 of them.
+    pub async fn visit<E: From<StoredError>>(
+        &self,
+        base: &Base,
+        places: &[Place],
+        mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut batches: Vec<(u32, BatchPlace, &[Place])> = Vec::new();
+        let mut rest = places;
+        while let Some(first) = rest.first() {
+            let batch = base.segments[first.segment as usize].head().batch_of(first.row);
+            let is_in = |place: &Place| place.segment == first.segment && place.row < batch.rows.end;
+            let (own, others) = rest.split_at(rest.partition_point(is_in));
+            batches.push((first.segment, batch, own));
+            rest = others;
+        }
+        for together in batches.chunks(BATCHES_TOGETHER) {
+            let block =
+                |(number, batch, _): &(u32, BatchPlace, &[Place])| base.segments[*number as usize].batch_block(batch);
+            let blocks: Vec<Block> = together.iter().map(block).collect();
+            for ((number, place, own), body) in together.iter().zip(self.fetch(&blocks).await?) {
+                let batch = decode(&base.segments[*number as usize], place, &body)?;
+                own.iter().try_for_each(|place| take(*place, &batch.row(place.row)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands all live rows to `take`, in the order of their positions, until it breaks. Segments are open.
+    ///
+    /// Cost: as far as it goes, every byte of rows; memory for some megabytes.
+    pub async fn scan_rows<E: From<StoredError>>(
+        &self,
+        base: &Base,
+        mut take: impl FnMut(Place, &RowView<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let mut scan = RowScan::new(base);
+        while let Some(place) = scan.next(self).await? {
+            if take(place, &scan.row())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes through all live rows of a base in the order of their positions.
+pub struct RowScan<'b> {
+    base: &'b Base,
+    cursors: Vec<Cursor<'b>>,
+    /// Number of the cursor whose row is looked at.
+    current: Option<usize>,
+}
+
+impl<'b> RowScan<'b> {
+    /// Before the first row; all segments are open.
+    pub fn new(base: &'b Base) -> Self {
+        let cursors = base.numbered().map(|(number, segment)| Cursor::new(number, segment)).collect();
+        RowScan { base, cursors, current: None }
+    }
+
+    /// Goes on to the next row. Cost: see [`StoredReader::scan_rows`].
+    pub async fn next<S: ObjectStore>(&mut self, reader: &StoredReader<'_, S>) -> Result<Option<Place>, StoredError> {
+        loop {
+            if let Some(current) = self.current.take() {
+                self.cursors[current].advance();
+            }
+            for cursor in &mut self.cursors {
+                if cursor.must_read() {
+                    let blocks = cursor.next_blocks();
+                    let bodies = reader.fetch(&blocks).await?;
+                    cursor.take_up(bodies)?;
+                }
+            }
+            let positions = self.cursors.iter().enumerate();
+            let positions = positions.filter_map(|(number, cursor)| Some((cursor.position()?, number)));
+            let Some((_, number)) = positions.min() else { return Ok(None) };
+            self.current = Some(number);
+            let place = self.cursors[number].place();
+            if self.base.is_live(place) {
+                return Ok(Some(place));
+            }
+        }
+    }
+
+    /// The row at which it is.
+    pub fn row(&self) -> RowView<'_> {
+        let cursor = &self.cursors[self.current.expect("there is a row")];
+        cursor.batch().row(cursor.row)
+    }
+}
+
+fn inline_dead(named: &SegmentRef) -> Option<(u32, &str)> {
+    let dead = named.dead.as_ref()?;
+    match &dead.place {
+        DeleteVectorPlace::Inline(text) => Some((dead.count, text)),
+        DeleteVectorPlace::Object(_) => None,
+    }
+}
+
+fn index_of(segment: &OpenSegment) -> IdIndex {
+    IdIndex { at: segment.named.ids_at, rows: segment.named.rows }
+}
+
+/// Where to look for `hash`: its own stretch, or all of the index if what is `asked` for would be most of it.
+fn id_block(base: &Base, number: u32, hash: IdHash, spread: u32, asked: usize) -> Block {
+    let segment = &base.segments[number as usize];
+    let (own, whole) = (index_of(segment).range(hash, spread), index_of(segment).whole());
+    let bytes = (own.end - own.start).saturating_mul(asked as u64);
+    let range = if bytes >= whole.end - whole.start { whole } else { own };
+    Block { key: segment.key(IDS_PART), range }
+}
+
+fn decode(segment: &OpenSegment, place: &BatchPlace, body: &Bytes) -> Result<RowBatch, StoredError> {
+    segment.head().decode_batch(place, body).map_err(|error| segment.damaged(&error))
+}
+
+/// How far a scan over one segment has come.
+struct Cursor<'b> {
+    number: u32,
+    segment: &'b OpenSegment,
+    next_batch: usize,
+    /// How many batches to read at once: more and more, as a scan that goes on will go on.
+    together: usize,
+    asked: Vec<BatchPlace>,
+    read: VecDeque<RowBatch>,
+    row: u32,
+}
+
+impl<'b> Cursor<'b> {
+    const TOGETHER_MAX: usize = 64;
+
+    fn new(number: u32, segment: &'b OpenSegment) -> Self {
+        Cursor { number, segment, next_batch: 0, together: 4, asked: Vec::new(), read: VecDeque::new(), row: 0 }
+    }
+
+    fn must_read(&self) -> bool {
+        self.read.is_empty() && self.next_batch < self.segment.head().batches()
+    }
+
+    fn next_blocks(&mut self) -> Vec<Block> {
+        let end = self.segment.head().batches().min(self.next_batch + self.together);
+        self.asked = (self.next_batch..end).map(|number| self.segment.head().batch(number)).collect();
+        self.next_batch = end;
+        self.together = (self.together * 2).min(Self::TOGETHER_MAX);
+        self.asked.iter().map(|place| self.segment.batch_block(place)).collect()
+    }
+
+    fn take_up(&mut self, bodies: Vec<Bytes>) -> Result<(), StoredError> {
+        for (place, body) in self.asked.iter().zip(bodies) {
+            self.read.push_back(decode(self.segment, place, &body)?);
+        }
+        Ok(())
+    }
+
+    fn batch(&self) -> &RowBatch {
+        self.read.front().expect("a cursor with a position has a batch")
+    }
+
+    fn place(&self) -> Place {
+        Place { segment: self.number, row: self.row }
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.read.front().map(|batch| batch.row(self.row).position)
+    }
+
+    fn advance(&mut self) {
+        self.row += 1;
+        if self.row == self.batch().rows().end {
+            self.read.pop_front();
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Whatever is compacted, merged, rebuilt and collected, and whenever: reads answer exactly as a plain list of records, at
+//! every read level as far as it promises; and what is stored is what the manifest says.
+//!
+//! Random operations and reads (few ids, so that they meet), with compactions, merges and garbage collection at random
+//! points in between; executors that are warm, that are cold, and that know an old row.
+
+use catalog::{Catalog, Maintenance, MemoryCatalog, NewCollection};
+use compactor_job::compact::{Compactor, Stats};
+use compactor_job::gc::{Effect, Gc, GcSettings};
+use compactor_job::journal::Stop;
+use compactor_job::work::Compact;
+use executor_worker::{Executor, cache::Cache};
+use futures_util::FutureExt;
+use model::{CollectionId, CollectionRow, Configuration, Operation, Space, Timestamp, limits};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use query::testing::{self, DIMENSION, Plain};
+use query::{Hit, PlanError, QueryPlan, Read, ReadLevel, Source};
+use runtime::Runtime;
+use std::cell::Cell;
+use std::rc::Rc;
+use storage::MemoryStore;
+use wal::{RefreshError, RowSource, RowView, Writer};
+
+const ID: CollectionId = CollectionId::from_u128(7);
+
+/// A clock that goes on when it is told, and numbers that never repeat.
+#[derive(Clone, Default)]
+struct World {
+    now_ms: Rc<Cell<u64>>,
+    drawn: Rc<Cell<u128>>,
+}
+
+impl Runtime for World {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now_ms.get())
+    }
+
+    fn random(&self) -> u128 {
+        self.drawn.set(self.drawn.get() + 1);
+        self.drawn.get()
+    }
+
+    async fn sleep(&self, ms: u64) {
+        self.now_ms.set(self.now_ms.get() + ms);
+    }
+}
+
+/// One of the things that happen to a collection.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A request is written.
+    Write(Vec<Operation>),
+    /// A large request: its rows fill several batches.
+    WriteLarge(Vec<Operation>),
+    /// The compactor has so many bytes of memory.
+    Compact(usize),
+    /// Everything that is older than so many ms is collected; D has passed.
+    Collect(u64),
+    /// A read, with the row as it was so many events ago, by a warm executor or a cold one.
+    Read(Read, usize, bool),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => vec(testing::operation(), 1..6).prop_map(Event::Write),
+        1 => vec(testing::operation(), 1..12).prop_map(Event::WriteLarge),
+        3 => select(vec![1_usize, 4_000, 1 << 30]).prop_map(Event::Compact),
+        1 => select(vec![0_u64, 60_000]).prop_map(Event::Collect),
+        8 => (testing::read(), 0usize..4, any::<bool>()).prop_map(|(read, age, cold)| Event::Read(read, age, cold)),
+    ]
+}
+
+struct Collection {
+    world: World,
+    store: MemoryStore,
+    catalog: MemoryCatalog,
+    warm: Cache,
+    plain: Plain,
+    /// What was compacted last, with the row that says so.
+    rows: Vec<CollectionRow>,
+    compacted: Plain,
+}
+
+/// The row as it is now.
+struct Rows<'a>(&'a Collection);
+
+impl RowSource for Rows<'_> {
+    async fn refresh(&self) -> Result<RowView, RefreshError> {
+        let row = self.0.row().await;
+        let requested_at = self.0.world.now();
+        Ok(RowView { gc_floor: row.gc_floor, compacted: row.manifest.compacted, requested_at })
+    }
+}
+
+impl Collection {
+    async fn new(space: Space) -> Self {
+        let world = World::default();
+        let clock = world.clone();
+        let catalog = MemoryCatalog::with_clock(move || clock.now());
+        let new = NewCollection {
+            id: ID,
+            tenant: catalog::DEFAULT_TENANT.to_owned(),
+            database: catalog::DEFAULT_DATABASE.to_owned(),
+            name: "c".to_owned(),
+            metadata: None,
+            configuration: Configuration { space, ..Configuration::default() },
+            schema: serde_json::json!({}),
+            get_or_create: false,
+        };
+        catalog.create_collection(new).await.expect("a new name");
+        let row = catalog.set_dimension(ID, DIMENSION).await.expect("it is there");
+        Collection {
+            world,
+            store: MemoryStore::default(),
+            catalog,
+            warm: Cache::default(),
+            plain: Plain::default(),
+            rows: vec![row],
+            compacted: Plain::default(),
+        }
+    }
+
+    async fn row(&self) -> CollectionRow {
+        self.catalog.get_collection_by_id(ID).await.expect("it lives")
+    }
+
+    async fn write(&mut self, operations: Vec<Operation>) {
+        let writer = Writer { store: &self.store, runtime: &self.world, rows: &Rows(self), collection: ID };
+        let row = writer.rows.refresh().await.expect("always there");
+        writer.append(operations.clone(), row, Timestamp(u64::MAX)).await.expect("written");
+        operations.into_iter().for_each(|operation| self.plain.apply(operation));
+    }
+
+    async fn compact(&mut self, memory_bytes: usize) {
+        let compactor = Compactor {
+            store: &self.store,
+            catalog: &self.catalog,
+            runtime: &self.world,
+            memory_bytes,
+            is_stopped: &|| false,
+            stats: Stats::default(),
+        };
+        compactor.compact(ID).await.expect("compacted");
+        let row = self.row().await;
+        assert_eq!(row.manifest.records, self.plain.0.len() as u64);
+        self.rows.push(row);
+        self.compacted = self.plain.clone();
+    }
+
+    async fn collect(&mut self, grace_ms: u64) {
+        for _ in 0..3 {
+            self.world.sleep(limits::GC_DELAY_MS + 1_000).await;
+            let gc = Gc {
+                store: &self.store,
+                catalog: &self.catalog,
+                runtime: &self.world,
+                journal: &(),
+                stop: &Stop::default(),
+                holder: 1,
+                settings: GcSettings { grace_ms, delay_ms: limits::GC_DELAY_MS, effect: Effect::Delete },
+            };
+            let upkeep = self.catalog.upkeep(ID).await.expect("it is there");
+            gc.collection(&upkeep).await.expect("collected");
+        }
+        self.rows = vec![self.row().await];
+    }
+
+    async fn ask(
+        &self,
+        cache: &Cache,
+        row: &CollectionRow,
+        read: &Read,
+        level: ReadLevel,
+    ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+        let source = Source {
+            collection: ID,
+            generation: row.generation,
+            manifest: row.manifest.clone(),
+            dimension: row.dimension,
+            space: row.configuration.space,
+        };
+        let executor = Executor { store: &self.store, runtime: self.world.clone(), cache };
+        let answer = executor.run(&QueryPlan { source, read: read.clone(), level }).await?;
+        Ok((answer.hits, answer.count))
+    }
+
+    /// Reads with the row that was known `age` compactions ago, and at the lowest level with the newest one.
+    async fn check(&self, read: &Read, age: usize, is_cold: bool) -> Result<(), TestCaseError> {
+        let space = self.rows[0].configuration.space;
+        let row = &self.rows[self.rows.len() - 1 - age.min(self.rows.len() - 1)];
+        let cold = Cache::default();
+        let cache = if is_cold { &cold } else { &self.warm };
+        let answer = self.ask(cache, row, read, ReadLevel::IndexAndWal).await;
+        prop_assert_eq!(answer, self.plain.answer(space, read), "{:?} under generation {}", read, row.generation);
+        let newest = &self.rows[self.rows.len() - 1];
+        let answer = self.ask(cache, newest, read, ReadLevel::IndexOnly).await;
+        prop_assert_eq!(answer, self.compacted.answer(space, read), "{:?} of the index alone", read);
+        Ok(())
+    }
+}
+
+/// A document that makes rows so large that few fit into a batch.
+fn enlarged(mut operation: Operation) -> Operation {
+    if let Some(document) = &mut operation.document {
+        *document = document.clone() + &"long ".repeat(5_000);
+    }
+    operation
+}
+
+async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let mut collection = Collection::new(space).await;
+    for event in events {
+        match event {
+            Event::Write(operations) => collection.write(operations).await,
+            Event::WriteLarge(operations) => {
+                collection.write(operations.into_iter().map(enlarged).collect()).await;
+            }
+            Event::Compact(memory_bytes) => collection.compact(memory_bytes).await,
+            Event::Collect(grace_ms) => collection.collect(grace_ms).await,
+            Event::Read(read, age, is_cold) => collection.check(&read, age, is_cold).await?,
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn compaction_changes_no_answer(
+        space in select(vec![Space::L2, Space::Cosine, Space::Ip]),
+        events in vec(event(), 1..40),
+    ) {
+        lives_through(space, events).now_or_never().expect("nothing waits")?;
+    }
+}
