@@ -340,6 +340,15 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         }
     }
 
+    /// Where the log ends now. Cost: from where it was last seen to end, one HEAD if it has not grown; else see
+    /// [`Writer::find_end`].
+    pub(crate) async fn find_log_end(&self, seen: &SeenRow) -> Result<LogEnd, ApiError> {
+        let (id, compacted) = (seen.row.id, seen.row.manifest.compacted);
+        let known = self.memory.end(id).filter(|end| end.next > compacted.next).unwrap_or(compacted);
+        let found = self.writer(&CatalogRows { gateway: self, id }).find_end(known).await;
+        found.map_err(|error| self.append_error(id, error))
+    }
+
     fn see_written(&self, id: CollectionId, end: LogEnd) {
         self.memory.see_end(id, end);
         self.written.borrow_mut().push(Written { collection: id, end });

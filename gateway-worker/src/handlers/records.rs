@@ -47,6 +47,7 @@ where
         Request::Get(get) => records.get(get).await,
         Request::Query(query) => records.query(query).await,
         Request::Count(level) => records.count(level).await,
+        Request::IndexingStatus => records.indexing_status().await,
         Request::Unbuilt { message, filters } => records.refuse(message, &filters).await,
     }
 }
@@ -59,6 +60,7 @@ enum Request {
     Get(ReadRequest),
     Query(ReadRequest),
     Count(ReadLevel),
+    IndexingStatus,
     /// What this server does not have, and how it says so: where Chroma's single-node server has it not either, in the
     /// words of that one. `filters` must go with the collection's schema.
     Unbuilt {
@@ -87,7 +89,7 @@ impl Request {
                 refusal("Collection forking is unsupported for local chroma")
             }
             Verb::ForkCount => refusal("Count forks is unsupported for local chroma"),
-            Verb::IndexingStatus => refusal("Indexing status is not implemented yet"),
+            Verb::IndexingStatus => Request::IndexingStatus,
         })
     }
 }
@@ -128,6 +130,15 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
     async fn count(&self, level: ReadLevel) -> Answered {
         let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count, level).await?;
         Ok(responses::json(StatusCode::OK, responses::count(answer.count)))
+    }
+
+    /// How much of the log is compacted, as of now.
+    async fn indexing_status(&self) -> Answered {
+        let seen = self.gateway.fetch_row(self.id).await?;
+        check_scope(&seen.row, self.scope)?;
+        let end = self.gateway.find_log_end(&seen).await?;
+        let indexed = seen.row.manifest.compacted.operations;
+        Ok(responses::json(StatusCode::OK, responses::indexing_status(indexed, end.operations)))
     }
 
     /// 501, unless there is no such collection or it cannot be filtered so.

@@ -66,6 +66,24 @@ async fn a_schema_learns_every_type_under_a_key() {
 }
 
 #[tokio::test]
+async fn the_indexing_status_counts_operations() {
+    let world = World::new();
+    let collection = world.collection("docs").await;
+    let status = async || world.get(&format!("{collection}/indexing_status")).await.1;
+    let expect = |progress, indexed, unindexed, total| {
+        json!({
+            "op_indexing_progress": progress, "num_unindexed_ops": unindexed, "num_indexed_ops": indexed, "total_ops": total
+        })
+    };
+    assert_eq!(status().await, expect(1.0, 0, 0, 0));
+    world.add(&collection, "a").await;
+    world.add(&collection, "b").await;
+    assert_eq!(status().await, expect(0.0, 0, 2, 2));
+    let nowhere = "/00000000-0000-4000-8000-000000000000/indexing_status";
+    assert_eq!(world.get(nowhere).await.0.as_u16(), 404);
+}
+
+#[tokio::test]
 async fn what_is_not_built_looks_at_body_and_collection_first() {
     let world = World::new();
     let collection = world.collection("docs").await;
@@ -82,10 +100,8 @@ async fn what_is_not_built_looks_at_body_and_collection_first() {
     let path = format!("/{}/search", unfiltered["id"].as_str().expect("an id"));
     assert_eq!(world.post(&path, json!({"searches": [{"filter": {"k": "x"}}]})).await.0.as_u16(), 501);
     assert_eq!(world.post(&path, json!({"searches": [{"filter": {"k": 1}}]})).await.0.as_u16(), 400);
-    for verb in ["fork_count", "indexing_status"] {
-        assert_eq!(world.get(&format!("{collection}/{verb}")).await.0.as_u16(), 501);
-        assert_eq!(world.get(&format!("{nowhere}/{verb}")).await.0.as_u16(), 404);
-    }
+    assert_eq!(world.get(&format!("{collection}/fork_count")).await.0.as_u16(), 501);
+    assert_eq!(world.get(&format!("{nowhere}/fork_count")).await.0.as_u16(), 404);
 }
 
 #[tokio::test]

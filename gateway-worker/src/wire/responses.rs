@@ -147,6 +147,25 @@ pub fn deleted(deleted: u64) -> Bytes {
     to_bytes(&Deleted { deleted })
 }
 
+/// The answer to a question for the state of the index: operations in segments, and in all.
+pub fn indexing_status(indexed: u64, total: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Status {
+        op_indexing_progress: f32,
+        num_unindexed_ops: u64,
+        num_indexed_ops: u64,
+        total_ops: u64,
+    }
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a share, for people")]
+    let progress = if total == 0 { 1.0 } else { (indexed as f64 / total as f64) as f32 };
+    to_bytes(&Status {
+        op_indexing_progress: progress,
+        num_unindexed_ops: total.saturating_sub(indexed),
+        num_indexed_ops: indexed,
+        total_ops: total,
+    })
+}
+
 /// The answer to a reset.
 pub fn reset() -> Bytes {
     to_bytes(&true)
