@@ -1,4 +1,4 @@
-//! What every catalog promises, as a suite that both adapters pass.
+//! What every catalog promises, as a suite that all adapters pass.
 //!
 //! Each promise is kept in a tenant and database of its own with random names, so that it holds on a database with
 //! content, and two suites may run on one database at once. Only the last one, `reset`, touches what others made.

@@ -1,41 +1,26 @@
-//! The adapter for libSQL (Turso, sqld): Hrana over HTTP, one round trip a call (of a long listing, one for each
-//! [`LISTING_ROWS_MAX`] rows).
-//!
-//! What is tried again, with pauses, until [`limits::CATALOG_ATTEMPTS_MAX`] or the call's deadline:
-//!
-//! - every call that surely changed nothing: the database was busy, or answered 429;
-//! - after a lost reply (broken connection, 5xx), what may run twice: reads; `create_database` and
-//!   `create_collection`, which know their own row by its id; `set_dimension`, `add_schema_keys`, `raise_gc_floor`,
-//!   `forget_versions` and the calls about leases, which change nothing the second time; `raise_gc_epoch`, which may
-//!   raise it too far; migrations, which are guarded by their version;
-//! - never after a lost reply: `create_tenant`, `update_collection`, `publish`, the deletions and `reset`. A second try
-//!   could answer the first one's success with an error, or undo what someone else did in between.
-//!
-//! A table or column that is not there means that the database is older than the code: then, and only then, the
-//! migrations run and the call is repeated.
+//! The database over HTTP: Hrana, the protocol of libSQL (Turso, sqld), one round trip for each transaction.
 
-mod maintenance;
 mod pipeline;
-mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::migrations::{self, MIGRATIONS, Migration};
-use crate::{Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, NewCollection, Page};
-use crate::{DEFAULT_DATABASE, DEFAULT_TENANT};
+use crate::database::{Database, Failure, Outcome, Statement};
+use crate::{CatalogError, SqlCatalog};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
-use libsql_hrana::proto::{Row, Stmt, StmtResult, Value as Sql};
-use model::{CollectionId, CollectionRow, Lsn, limits};
-use pipeline::Failure;
-use rows::{COLLECTION, Columns, DATABASE, bound, integer, json, or_null, statement, text};
-use runtime::{Backoff, Http, HttpError, Runtime, within};
-use serde_json::{Map, Value};
+use runtime::{Http, HttpError, Runtime};
 use std::fmt;
 
-/// Rows that one reply lists: sqld answers nothing longer than 10 MB, which leaves each row 20 kB. Where rows are larger,
-/// half as many are asked for, and so on.
-const LISTING_ROWS_MAX: u64 = 500;
+/// The catalog in a libSQL database, one HTTP round trip a call. It holds no connection, so the next call works as soon as
+/// the database does.
+pub type HranaCatalog<R> = SqlCatalog<HranaDatabase<R>, R>;
+
+impl<R: Runtime + Http> HranaCatalog<R> {
+    /// The catalog at `config.url`. `Refused` if that is not a URL as described there, or the token not one line.
+    pub fn new(config: HranaConfig, runtime: R) -> Result<Self, CatalogError> {
+        Ok(SqlCatalog::over(HranaDatabase::new(config, runtime.clone())?, runtime))
+    }
+}
 
 /// Where the database is and how to enter.
 #[derive(Clone)]
@@ -47,6 +32,27 @@ pub struct HranaConfig {
     pub token: Option<String>,
 }
 
+impl HranaConfig {
+    /// The URL with its real scheme and without a slash at its end. `Refused` if it is not as described: the message quotes
+    /// nothing, as people put tokens into URLs.
+    pub fn base_url(&self) -> Result<String, CatalogError> {
+        let base = match self.url.strip_prefix("libsql://") {
+            Some(rest) => format!("https://{rest}"),
+            None => self.url.clone(),
+        };
+        let base = base.trim_end_matches('/');
+        let is_plain = |uri: &Uri| {
+            let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+            let plain_host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+            known_scheme && plain_host && uri.query().is_none() && !base.contains('#')
+        };
+        if base.parse().is_ok_and(|uri| is_plain(&uri)) {
+            return Ok(base.to_owned());
+        }
+        Err(CatalogError::Refused("the url must be http(s):// or libsql:// with a host, without query".to_owned()))
+    }
+}
+
 impl fmt::Debug for HranaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "(hidden)");
@@ -54,163 +60,25 @@ impl fmt::Debug for HranaConfig {
     }
 }
 
-/// The catalog in a libSQL database. Making one costs nothing and sends nothing.
-///
-/// A call takes at most [`limits::CATALOG_TIMEOUT_MS`], repetitions and migrations included, and then answers
-/// [`CatalogError::Unavailable`]; it holds no connection, so the next call works as soon as the database does.
+/// A libSQL database behind its HTTP endpoint. Making one costs nothing and sends nothing.
 #[derive(Clone)]
-pub struct HranaCatalog<R> {
+pub struct HranaDatabase<R> {
     runtime: R,
     pipeline: Uri,
     token: Option<String>,
     authorization: Option<HeaderValue>,
 }
 
-/// Whether a request may be sent again when it is unknown what it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IfLost {
-    Repeat,
-    Report,
-}
-
-/// What a call sends.
-struct Call {
-    body: Bytes,
-    statement_count: usize,
-    if_lost: IfLost,
-}
-
-impl Call {
-    fn new(if_lost: IfLost, statements: Vec<Stmt>) -> Self {
-        let statement_count = statements.len();
-        Call { body: pipeline::request_body(statements), statement_count, if_lost }
-    }
-
-    fn may_repeat_after(&self, failure: &Failure) -> bool {
-        match failure {
-            Failure::Busy(_) => true,
-            Failure::Lost(_) => self.if_lost == IfLost::Repeat,
-            Failure::Outdated(_) | Failure::Taken | Failure::Refused(_) => false,
-        }
-    }
-}
-
-impl From<Failure> for CatalogError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Busy(text) | Failure::Lost(text) => CatalogError::Unavailable(text),
-            Failure::Taken => CatalogError::AlreadyExists,
-            Failure::Outdated(text) | Failure::Refused(text) => CatalogError::Refused(text),
-        }
-    }
-}
-
-impl<R: Runtime + Http> HranaCatalog<R> {
-    /// The catalog at `config.url`. `Refused` if that is not a URL as described there, or the token not one line.
-    pub fn new(config: HranaConfig, runtime: R) -> Result<Self, CatalogError> {
-        let pipeline = pipeline_uri(&config.url)?;
+impl<R: Runtime + Http> HranaDatabase<R> {
+    fn new(config: HranaConfig, runtime: R) -> Result<Self, CatalogError> {
+        let pipeline = format!("{}/v2/pipeline", config.base_url()?);
+        let pipeline = pipeline.parse().map_err(|_| CatalogError::Refused("the url is too long".to_owned()))?;
         let authorization = config.token.as_deref().map(bearer).transpose()?;
-        Ok(HranaCatalog { runtime, pipeline, token: config.token, authorization })
+        Ok(HranaDatabase { runtime, pipeline, token: config.token, authorization })
     }
 
-    /// The results of `statements`, which are one transaction, one for each.
-    async fn run(&self, if_lost: IfLost, statements: Vec<Stmt>) -> Result<Vec<StmtResult>, CatalogError> {
-        let call = Call::new(if_lost, statements);
-        match within(&self.runtime, limits::CATALOG_TIMEOUT_MS, self.migrated(&call)).await {
-            Some(outcome) => outcome.map_err(CatalogError::from),
-            None => Err(CatalogError::Unavailable(format!("no reply within {} ms", limits::CATALOG_TIMEOUT_MS))),
-        }
-    }
-
-    /// The result of a lone statement.
-    async fn run_one(&self, if_lost: IfLost, statement: Stmt) -> Result<StmtResult, CatalogError> {
-        let results = self.run(if_lost, vec![statement]).await?;
-        results.into_iter().next().ok_or_else(|| CatalogError::Refused("no result".to_owned()))
-    }
-
-    /// The first row that a lone statement gives; `NotFound` if there is none.
-    async fn row(&self, if_lost: IfLost, statement: Stmt) -> Result<Row, CatalogError> {
-        self.run_one(if_lost, statement).await?.rows.into_iter().next().ok_or(CatalogError::NotFound)
-    }
-
-    /// Runs a lone statement that is to change a row; `NotFound` if it changed none.
-    async fn change(&self, if_lost: IfLost, statement: Stmt) -> Result<(), CatalogError> {
-        found(self.run_one(if_lost, statement).await?.affected_row_count)
-    }
-
-    /// The rows of `page`: `sql` selects those whose number is above `?1`, at most `?2`, after skipping `?3`, in the order of
-    /// the number, which is the column after those that `read` reads; `place` is `?4` and so on.
-    ///
-    /// One round trip for each [`LISTING_ROWS_MAX`] rows. What is there all the time is listed exactly once.
-    async fn listing<T>(
-        &self,
-        sql: &str,
-        place: &[Sql],
-        page: Page,
-        read: fn(&mut Columns) -> Result<T, CatalogError>,
-    ) -> Result<Vec<T>, CatalogError> {
-        let (mut listed, mut after, mut offset) = (Vec::new(), 0_i64, page.offset);
-        let (mut wanted, mut rows_max) = (page.limit.unwrap_or(u64::MAX), LISTING_ROWS_MAX);
-        loop {
-            let limit = wanted.min(rows_max);
-            let slice = [Sql::Integer { value: after }, bound(limit), bound(offset)];
-            let select = statement(sql, slice.into_iter().chain(place.iter().cloned()));
-            let rows = match self.run_one(IfLost::Repeat, select).await {
-                Err(CatalogError::Refused(reason)) if limit > 1 && pipeline::is_too_large(&reason) => {
-                    rows_max = limit / 2;
-                    continue;
-                }
-                result => result?.rows,
-            };
-            let got = rows.len() as u64;
-            for row in rows {
-                let (value, number) = rows::read(row, |columns| Ok((read(columns)?, columns.integer()?)))?;
-                listed.push(value);
-                after = number;
-            }
-            wanted = wanted.saturating_sub(got);
-            if got < limit || wanted == 0 {
-                return Ok(listed);
-            }
-            offset = 0;
-        }
-    }
-
-    async fn migrated(&self, call: &Call) -> Result<Vec<StmtResult>, Failure> {
-        match self.repeated(call).await {
-            Err(Failure::Outdated(_)) => {
-                self.migrate().await?;
-                self.repeated(call).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    async fn repeated(&self, call: &Call) -> Result<Vec<StmtResult>, Failure> {
-        let mut backoff = Backoff::tries(limits::CATALOG_ATTEMPTS_MAX);
-        loop {
-            match self.sent(call).await {
-                Err(failure) if call.may_repeat_after(&failure) => {
-                    if !backoff.pause(&self.runtime).await {
-                        return Err(failure);
-                    }
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn sent(&self, call: &Call) -> Result<Vec<StmtResult>, Failure> {
-        let outcome = match self.runtime.fetch(self.request(call)).await {
-            Ok(reply) => pipeline::results(reply.status(), reply.body(), call.statement_count),
-            Err(HttpError::Invalid(text)) => Err(Failure::Refused(text)),
-            Err(HttpError::NoReply(text)) => Err(Failure::Lost(text)),
-        };
-        outcome.map_err(|failure| self.without_token(failure))
-    }
-
-    fn request(&self, call: &Call) -> Request<Bytes> {
-        let mut request = Request::new(call.body.clone());
+    fn request(&self, body: Bytes) -> Request<Bytes> {
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.pipeline.clone();
         let headers = request.headers_mut();
@@ -220,73 +88,17 @@ impl<R: Runtime + Http> HranaCatalog<R> {
         }
         request
     }
+}
 
-    /// The failure as it may be logged, whatever the other side quoted.
-    fn without_token(&self, failure: Failure) -> Failure {
-        let clean = |text: String| match self.token.as_deref() {
-            Some(token) if !token.is_empty() => text.replace(token, "(hidden)"),
-            _ => text,
+impl<R: Runtime + Http> Database for HranaDatabase<R> {
+    async fn run(&self, statements: &[Statement]) -> Result<Vec<Outcome>, Failure> {
+        let outcome = match self.runtime.fetch(self.request(pipeline::request_body(statements))).await {
+            Ok(reply) => pipeline::outcomes(reply.status(), reply.body(), statements.len()),
+            Err(HttpError::Invalid(text)) => Err(Failure::Refused(text)),
+            Err(HttpError::NoReply(text)) => Err(Failure::Lost(text)),
         };
-        match failure {
-            Failure::Busy(text) => Failure::Busy(clean(text)),
-            Failure::Lost(text) => Failure::Lost(clean(text)),
-            Failure::Outdated(text) => Failure::Outdated(clean(text)),
-            Failure::Refused(text) => Failure::Refused(clean(text)),
-            Failure::Taken => Failure::Taken,
-        }
+        outcome.map_err(|failure| failure.hiding(self.token.as_deref()))
     }
-
-    /// Runs the steps that the database lacks. Costs one round trip and one more for each step.
-    async fn migrate(&self) -> Result<(), Failure> {
-        let versions = vec![statement(migrations::CREATE_VERSIONS, []), statement(migrations::READ_VERSION, [])];
-        let mut results = self.repeated(&Call::new(IfLost::Repeat, versions)).await?;
-        let version = version_in(results.pop().unwrap_or_default())?;
-        for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
-            match self.repeated(&Call::new(IfLost::Repeat, guarded(migration))).await {
-                // Run by another isolate, or by a try of ours whose reply was lost.
-                Ok(_) | Err(Failure::Taken) => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The statements of `migration`, the first of which fails if it was run.
-fn guarded(migration: &Migration) -> Vec<Stmt> {
-    let version = Sql::Integer { value: migration.version };
-    let guard = statement(migrations::RECORD_VERSION, [version]);
-    std::iter::once(guard).chain(migration.statements.iter().map(|sql| statement(*sql, []))).collect()
-}
-
-/// The version in the result of [`migrations::READ_VERSION`]; refused if it is from the future.
-fn version_in(result: StmtResult) -> Result<i64, Failure> {
-    let row = result.rows.into_iter().next().ok_or_else(|| Failure::Refused("no version".to_owned()))?;
-    let version = rows::read(row, Columns::integer).map_err(|error| Failure::Refused(error.to_string()))?;
-    let latest = migrations::latest();
-    if version > latest {
-        return Err(Failure::Refused(format!("the database has version {version}, this code knows {latest}")));
-    }
-    Ok(version)
-}
-
-fn found(affected_row_count: u64) -> Result<(), CatalogError> {
-    if affected_row_count == 0 { Err(CatalogError::NotFound) } else { Ok(()) }
-}
-
-/// Where to send pipelines. The message quotes nothing: people put tokens into URLs.
-fn pipeline_uri(url: &str) -> Result<Uri, CatalogError> {
-    let refused =
-        || CatalogError::Refused("the url must be http(s):// or libsql:// with a host, without query".to_owned());
-    let base = match url.strip_prefix("libsql://") {
-        Some(rest) => format!("https://{rest}"),
-        None => url.to_owned(),
-    };
-    let uri: Uri = format!("{}/v2/pipeline", base.trim_end_matches('/')).parse().map_err(|_| refused())?;
-    let known_scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    let plain_host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    let whole_path = uri.query().is_none() && uri.path().ends_with("/v2/pipeline");
-    if known_scheme && plain_host && whole_path { Ok(uri) } else { Err(refused()) }
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, CatalogError> {
@@ -294,197 +106,4 @@ fn bearer(token: &str) -> Result<HeaderValue, CatalogError> {
         .map_err(|_| CatalogError::Refused("the token is not one line of printable text".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-impl<R: Runtime + Http> Catalog for HranaCatalog<R> {
-    async fn create_tenant(&self, name: &str) -> Result<(), CatalogError> {
-        let insert = statement("INSERT INTO tenants (name) VALUES (?1)", [text(name)]);
-        self.change(IfLost::Report, insert).await
-    }
-
-    async fn tenant_exists(&self, name: &str) -> Result<bool, CatalogError> {
-        let count = statement("SELECT count(*) FROM tenants WHERE name = ?1", [text(name)]);
-        let count: u64 = rows::read(self.row(IfLost::Repeat, count).await?, Columns::integer)?;
-        Ok(count > 0)
-    }
-
-    async fn create_database(&self, tenant: &str, name: &str, id: u128) -> Result<(), CatalogError> {
-        // On conflict the row stays as it is and is returned: its id tells whose it is.
-        let sql = format!(
-            "INSERT INTO databases (id, tenant, name) VALUES (?1, ?2, ?3)
-             ON CONFLICT (tenant, name) DO UPDATE SET id = id RETURNING {DATABASE}"
-        );
-        let insert = statement(sql, [rows::uuid(id), text(tenant), text(name)]);
-        let row = rows::read(self.row(IfLost::Repeat, insert).await?, rows::database)?;
-        if row.id == id { Ok(()) } else { Err(CatalogError::AlreadyExists) }
-    }
-
-    async fn get_database(&self, tenant: &str, name: &str) -> Result<DatabaseRow, CatalogError> {
-        let sql = format!("SELECT {DATABASE} FROM databases WHERE tenant = ?1 AND name = ?2");
-        let select = statement(sql, [text(tenant), text(name)]);
-        rows::read(self.row(IfLost::Repeat, select).await?, rows::database)
-    }
-
-    async fn list_databases(&self, tenant: &str, page: Page) -> Result<Vec<DatabaseRow>, CatalogError> {
-        let sql = format!(
-            "SELECT {DATABASE}, seq FROM databases WHERE tenant = ?4 AND seq > ?1 ORDER BY seq LIMIT ?2 OFFSET ?3"
-        );
-        self.listing(&sql, &[text(tenant)], page, rows::database).await
-    }
-
-    async fn delete_database(&self, tenant: &str, name: &str) -> Result<(), CatalogError> {
-        let delete = "DELETE FROM databases WHERE tenant = ?1 AND name = ?2";
-        let cascade = "UPDATE collections SET deleted_at = unixepoch()
-                       WHERE tenant = ?1 AND database = ?2 AND deleted_at IS NULL";
-        let statements = [delete, cascade].map(|sql| statement(sql, [text(tenant), text(name)]));
-        let results = self.run(IfLost::Report, statements.into()).await?;
-        found(results.first().map_or(0, |deleted| deleted.affected_row_count))
-    }
-
-    async fn create_collection(&self, new: NewCollection) -> Result<CollectionRow, CatalogError> {
-        let (id, get_or_create) = (new.id, new.get_or_create);
-        let row = rows::read(self.row(IfLost::Repeat, insert_collection(new)).await?, rows::collection)?;
-        if row.id == id || get_or_create { Ok(row) } else { Err(CatalogError::AlreadyExists) }
-    }
-
-    async fn get_collection(&self, tenant: &str, database: &str, name: &str) -> Result<CollectionRow, CatalogError> {
-        let sql = format!(
-            "SELECT {COLLECTION} FROM collections
-             WHERE tenant = ?1 AND database = ?2 AND name = ?3 AND deleted_at IS NULL"
-        );
-        let select = statement(sql, [text(tenant), text(database), text(name)]);
-        rows::read(self.row(IfLost::Repeat, select).await?, rows::collection)
-    }
-
-    async fn get_collection_by_id(&self, id: CollectionId) -> Result<CollectionRow, CatalogError> {
-        let sql = format!("SELECT {COLLECTION} FROM collections WHERE id = ?1 AND deleted_at IS NULL");
-        let select = statement(sql, [text(id.to_string())]);
-        rows::read(self.row(IfLost::Repeat, select).await?, rows::collection)
-    }
-
-    async fn list_collections(
-        &self,
-        tenant: &str,
-        database: &str,
-        page: Page,
-    ) -> Result<Vec<CollectionRow>, CatalogError> {
-        let sql = format!(
-            "SELECT {COLLECTION}, seq FROM collections
-             WHERE tenant = ?4 AND database = ?5 AND deleted_at IS NULL AND seq > ?1 ORDER BY seq LIMIT ?2 OFFSET ?3"
-        );
-        self.listing(&sql, &[text(tenant), text(database)], page, rows::collection).await
-    }
-
-    async fn count_collections(&self, tenant: &str, database: &str) -> Result<u64, CatalogError> {
-        let sql = "SELECT count(*) FROM collections WHERE tenant = ?1 AND database = ?2 AND deleted_at IS NULL";
-        let count = statement(sql, [text(tenant), text(database)]);
-        rows::read(self.row(IfLost::Repeat, count).await?, Columns::integer)
-    }
-
-    async fn update_collection(&self, id: CollectionId, change: CollectionChange) -> Result<(), CatalogError> {
-        self.change(IfLost::Report, update_collection(id, change)).await
-    }
-
-    async fn delete_collection(&self, tenant: &str, database: &str, name: &str) -> Result<(), CatalogError> {
-        let sql = "UPDATE collections SET deleted_at = unixepoch()
-                   WHERE tenant = ?1 AND database = ?2 AND name = ?3 AND deleted_at IS NULL";
-        self.change(IfLost::Report, statement(sql, [text(tenant), text(database), text(name)])).await
-    }
-
-    async fn set_dimension(&self, id: CollectionId, dimension: u32) -> Result<CollectionRow, CatalogError> {
-        let sql = format!(
-            "UPDATE collections SET dimension = coalesce(dimension, ?2), row_version = row_version + (dimension IS NULL)
-             WHERE id = ?1 AND deleted_at IS NULL RETURNING {COLLECTION}"
-        );
-        let update = statement(sql, [text(id.to_string()), integer(dimension.into())?]);
-        rows::read(self.row(IfLost::Repeat, update).await?, rows::collection)
-    }
-
-    async fn add_schema_keys(&self, id: CollectionId, keys: Map<String, Value>) -> Result<(), CatalogError> {
-        // The row's own keys are the patch: of two members of one name the row's stays.
-        let sql = "UPDATE collections SET schema_keys = json_patch(?2, coalesce(schema_keys, '{}')),
-                       row_version = row_version + 1
-                   WHERE id = ?1 AND deleted_at IS NULL";
-        self.change(IfLost::Repeat, statement(sql, [text(id.to_string()), rows::wrapped(keys)])).await
-    }
-
-    async fn raise_gc_floor(&self, id: CollectionId, floor: Lsn) -> Result<(), CatalogError> {
-        let sql = "UPDATE collections SET gc_floor = max(gc_floor, ?2),
-                       floor_raised_at = CASE WHEN ?2 > gc_floor THEN unixepoch() ELSE floor_raised_at END
-                   WHERE id = ?1 AND deleted_at IS NULL";
-        self.change(IfLost::Repeat, statement(sql, [text(id.to_string()), integer(floor.0)?])).await
-    }
-
-    async fn list_executors(&self) -> Result<Vec<ExecutorRow>, CatalogError> {
-        let select = statement("SELECT number, weight, state = 'draining' FROM executors ORDER BY number", []);
-        let rows = self.run_one(IfLost::Repeat, select).await?.rows;
-        rows.into_iter().map(|row| rows::read(row, rows::executor)).collect()
-    }
-
-    async fn set_executor(&self, row: ExecutorRow) -> Result<(), CatalogError> {
-        let state = if row.draining { "draining" } else { "active" };
-        let sql = "INSERT INTO executors (number, weight, state) VALUES (?1, ?2, ?3)
-                   ON CONFLICT (number) DO UPDATE SET weight = ?2, state = ?3";
-        let row = [integer(row.number.into())?, integer(row.weight.into())?, text(state)];
-        self.change(IfLost::Repeat, statement(sql, row)).await
-    }
-
-    async fn reset(&self) -> Result<(), CatalogError> {
-        let tenant = "INSERT INTO tenants (name) VALUES (?1)";
-        let database = "INSERT INTO databases (id, tenant, name) VALUES (?1, ?2, ?3)";
-        let statements = vec![
-            statement("DELETE FROM tenants", []),
-            statement("DELETE FROM databases", []),
-            statement("UPDATE collections SET deleted_at = unixepoch() WHERE deleted_at IS NULL", []),
-            statement(tenant, [text(DEFAULT_TENANT)]),
-            statement(database, [rows::uuid(0), text(DEFAULT_TENANT), text(DEFAULT_DATABASE)]),
-        ];
-        self.run(IfLost::Report, statements).await.map(drop)
-    }
-
-    async fn ping(&self) -> Result<(), CatalogError> {
-        let version = self.run_one(IfLost::Repeat, statement(migrations::READ_VERSION, [])).await?;
-        version_in(version).map(drop).map_err(CatalogError::from)
-    }
-}
-
-/// Inserts the collection if its database exists, and returns the living row that then has its name; what is there
-/// stays as it is. No row: no database. A UNIQUE violation: the id is that of another name or of a deleted collection.
-fn insert_collection(new: NewCollection) -> Stmt {
-    let sql = format!(
-        "INSERT INTO collections (id, tenant, database, name, metadata, configuration, schema, schema_keys)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM databases WHERE tenant = ?2 AND name = ?3)
-         ON CONFLICT (tenant, database, name) WHERE deleted_at IS NULL DO UPDATE SET id = id
-         RETURNING {COLLECTION}"
-    );
-    let (schema, schema_keys) = rows::schema_columns(new.schema);
-    let metadata = or_null(new.metadata.as_ref().map(json));
-    let place = [text(new.id.to_string()), text(new.tenant), text(new.database), text(new.name)];
-    statement(sql, place.into_iter().chain([metadata, json(&new.configuration), schema, schema_keys]))
-}
-
-/// Sets the columns that `change` names.
-fn update_collection(id: CollectionId, change: CollectionChange) -> Stmt {
-    let mut args = vec![text(id.to_string())];
-    let mut sql = "UPDATE collections SET row_version = row_version + 1".to_owned();
-    let mut set = |column: &str, value| {
-        args.push(value);
-        sql.push_str(&format!(", {column} = ?{}", args.len()));
-    };
-    if let Some(name) = change.name {
-        set("name", text(name));
-    }
-    if let Some(metadata) = change.metadata {
-        set("metadata", or_null((!metadata.is_empty()).then(|| json(&metadata))));
-    }
-    if let Some(configuration) = change.configuration {
-        set("configuration", json(&configuration));
-    }
-    if let Some(schema) = change.schema {
-        let (schema, schema_keys) = rows::schema_columns(schema);
-        set("schema", schema);
-        set("schema_keys", schema_keys);
-    }
-    sql.push_str(" WHERE id = ?1 AND deleted_at IS NULL");
-    statement(sql, args)
 }

@@ -1,8 +1,9 @@
 //! The catalog: tenants, databases and collections, in a hosted libSQL database. No user records are ever in it.
 //!
 //! It knows `model` and speaks to a database; it knows nothing of the log or the store. In reading order: [`Catalog`],
-//! [`CatalogError`], what the calls take and return; [`Maintenance`], what compaction needs; [`HranaCatalog`] (one HTTP round trip a
-//! call, migrations included only when the database turns out to be older than the code) and [`MemoryCatalog`]; `contract`, the suite both pass.
+//! [`CatalogError`], what the calls take and return; [`Maintenance`], what compaction needs; [`SqlCatalog`], which
+//! keeps both in any [`database`] that runs SQLite's SQL (migrations included only when it turns out to be older than the
+//! code); [`HranaCatalog`], the same over HTTP, one round trip a call; [`MemoryCatalog`]; `contract`, the suite all pass.
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
@@ -11,22 +12,25 @@ use serde_json::Value;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
+pub mod database;
 mod hrana;
 mod maintenance;
 mod memory;
 mod migrations;
+mod sql;
 
-pub use hrana::{HranaCatalog, HranaConfig};
+pub use hrana::{HranaCatalog, HranaConfig, HranaDatabase};
 pub use maintenance::{Maintenance, PublishFrom, Upkeep, Version};
 pub use memory::MemoryCatalog;
+pub use sql::SqlCatalog;
 
 /// The tenant that exists from the start.
 pub const DEFAULT_TENANT: &str = "default_tenant";
 /// The database that exists in it from the start; its id is the zero UUID.
 pub const DEFAULT_DATABASE: &str = "default_database";
 
-/// The system database. Every call is one round trip (a long listing: one for each few hundred rows) and is atomic;
-/// every read is from the primary, never a replica.
+/// The system database. Every call is one transaction (a long listing: one for each few hundred rows), over HTTP one round
+/// trip; every read is from the primary, never a replica.
 ///
 /// A call answered [`CatalogError::Unavailable`] may still have had its effect, unless it only reads.
 pub trait Catalog {

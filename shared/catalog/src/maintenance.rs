@@ -3,8 +3,8 @@
 use crate::CatalogError;
 use model::{CollectionId, Lsn, Manifest};
 
-/// Publishing, leases and the bookkeeping of garbage collection. As with [`crate::Catalog`] every call is one atomic round
-/// trip to the primary (a long listing: one for each few hundred rows). Ages are by the catalog's own clock, in whole
+/// Publishing, leases and the bookkeeping of garbage collection. As with [`crate::Catalog`] every call is one transaction
+/// on the primary (a long listing: one for each few hundred rows). Ages are by the catalog's own clock, in whole
 /// seconds: nobody else's counts.
 pub trait Maintenance {
     /// Makes `manifest` the next generation of the living collection, and a version of it that is kept, if nobody has

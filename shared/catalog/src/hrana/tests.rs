@@ -5,9 +5,11 @@
 //! sleeps take no time, so a silent world is one whose deadline has passed.
 
 use super::*;
-use crate::{Maintenance, PublishFrom};
+use crate::migrations::{self, MIGRATIONS};
+use crate::{Catalog, CollectionChange, Maintenance, Page, PublishFrom};
 use http::Response;
-use model::{Manifest, Timestamp};
+use model::{CollectionId, Lsn, Manifest, Timestamp, limits};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -273,10 +275,11 @@ fn urls_become_pipelines_or_are_refused_without_being_quoted() {
         ("s3cret", None),
         ("", None),
     ] {
-        match (pipeline_uri(url), expected) {
-            (Ok(uri), Some(expected)) => assert_eq!(uri, expected),
+        let config = HranaConfig { url: url.to_owned(), token: None };
+        match (HranaDatabase::new(config, World::new(&[])), expected) {
+            (Ok(database), Some(expected)) => assert_eq!(database.pipeline, expected),
             (Err(error), None) => assert!(!error.to_string().contains("s3cret"), "{error}"),
-            (outcome, _) => panic!("{url}: {outcome:?}"),
+            (outcome, _) => panic!("{url}: {:?}", outcome.map(|database| database.pipeline)),
         }
     }
 }

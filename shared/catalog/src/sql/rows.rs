@@ -1,7 +1,7 @@
 //! Values and columns: how the catalog's rows become SQL values and back. Pure.
 
+use crate::database::{Row, SqlValue};
 use crate::{CatalogError, DatabaseRow, ExecutorRow, Upkeep, Version};
-use libsql_hrana::proto::{Row, Stmt, Value as Sql};
 use model::{CollectionRow, Lsn};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -20,42 +20,35 @@ pub(super) const UPKEEP: &str = "id, tenant, database, name, generation, manifes
 /// A version's columns, in the order in which [`version`] reads them.
 pub(super) const VERSION: &str = "generation, manifest, max(unixepoch() - published_at, 0)";
 
-/// A statement with its arguments `?1`, `?2`, ….
-pub(super) fn statement(sql: impl Into<String>, args: impl IntoIterator<Item = Sql>) -> Stmt {
-    let mut stmt = Stmt::new(sql, true);
-    stmt.args.extend(args);
-    stmt
-}
-
-pub(super) fn text(text: impl AsRef<str>) -> Sql {
-    Sql::Text { value: text.as_ref().into() }
+pub(super) fn text(text: impl Into<String>) -> SqlValue {
+    SqlValue::Text(text.into())
 }
 
 /// An integer of the database, whose integers end at `i64::MAX`.
-pub(super) fn integer(number: u64) -> Result<Sql, CatalogError> {
+pub(super) fn integer(number: u64) -> Result<SqlValue, CatalogError> {
     let value = i64::try_from(number).map_err(|_| CatalogError::Refused(format!("{number} is beyond 63 bits")))?;
-    Ok(Sql::Integer { value })
+    Ok(SqlValue::Integer(value))
 }
 
 /// A limit or offset: what is beyond the database's integers is beyond its rows as well.
-pub(super) fn bound(number: u64) -> Sql {
-    Sql::Integer { value: i64::try_from(number).unwrap_or(i64::MAX) }
+pub(super) fn bound(number: u64) -> SqlValue {
+    SqlValue::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-pub(super) fn json(value: &impl Serialize) -> Sql {
+pub(super) fn json(value: &impl Serialize) -> SqlValue {
     text(serde_json::to_string(value).expect("the catalog's values have string keys only, so they are JSON"))
 }
 
-pub(super) fn or_null(value: Option<Sql>) -> Sql {
-    value.unwrap_or(Sql::Null)
+pub(super) fn or_null(value: Option<SqlValue>) -> SqlValue {
+    value.unwrap_or(SqlValue::Null)
 }
 
-pub(super) fn uuid(bits: u128) -> Sql {
+pub(super) fn uuid(bits: u128) -> SqlValue {
     text(uuid::Uuid::from_u128(bits).hyphenated().to_string())
 }
 
 /// The columns `schema` and `schema_keys` of `schema`.
-pub(super) fn schema_columns(mut schema: Value) -> (Sql, Sql) {
+pub(super) fn schema_columns(mut schema: Value) -> (SqlValue, SqlValue) {
     let keys = schema.as_object_mut().and_then(|members| match members.remove("keys") {
         Some(Value::Object(keys)) => Some(wrapped(keys)),
         Some(other) => {
@@ -70,7 +63,7 @@ pub(super) fn schema_columns(mut schema: Value) -> (Sql, Sql) {
 /// Schema keys as the column `schema_keys` holds them: an entry's members each in an array of one, names by their
 /// [`label`]; an entry that has no members is in an array of one itself. `json_patch` merges objects, and drops their
 /// nulls, but takes an array as it is: so it adds keys, and members to the entries of keys, and looks no deeper.
-pub(super) fn wrapped(keys: Map<String, Value>) -> Sql {
+pub(super) fn wrapped(keys: Map<String, Value>) -> SqlValue {
     let wrap = |value| Value::Array(vec![value]);
     let entry = |entry| match entry {
         Value::Object(members) => members.into_iter().map(|(name, value)| (label(&name), wrap(value))).collect(),
@@ -124,7 +117,7 @@ fn unwrapped((label, value): (String, Value)) -> Option<(String, Value)> {
 
 /// What `read` makes of a row.
 pub(super) fn read<T>(row: Row, read: impl Fn(&mut Columns) -> Result<T, CatalogError>) -> Result<T, CatalogError> {
-    read(&mut Columns { values: row.values.into_iter(), column_idx: 0 })
+    read(&mut Columns { values: row.into_iter(), column_idx: 0 })
 }
 
 /// The collection in the columns [`COLLECTION`].
@@ -184,12 +177,12 @@ pub(super) fn executor(columns: &mut Columns) -> Result<ExecutorRow, CatalogErro
 
 /// The columns of a row that were not read yet.
 pub(super) struct Columns {
-    values: std::vec::IntoIter<Sql>,
+    values: std::vec::IntoIter<SqlValue>,
     column_idx: usize,
 }
 
 impl Columns {
-    fn next(&mut self) -> Sql {
+    fn next(&mut self) -> SqlValue {
         self.column_idx += 1;
         self.values.next().unwrap_or_default()
     }
@@ -201,8 +194,8 @@ impl Columns {
 
     fn optional_text(&mut self) -> Result<Option<String>, CatalogError> {
         match self.next() {
-            Sql::Text { value } => Ok(Some(value.as_ref().to_owned())),
-            Sql::Null => Ok(None),
+            SqlValue::Text(text) => Ok(Some(text)),
+            SqlValue::Null => Ok(None),
             _ => Err(self.nonsense()),
         }
     }
@@ -227,8 +220,8 @@ impl Columns {
 
     fn optional_integer<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, CatalogError> {
         match self.next() {
-            Sql::Integer { value } => T::try_from(value).map(Some).map_err(|_| self.nonsense()),
-            Sql::Null => Ok(None),
+            SqlValue::Integer(value) => T::try_from(value).map(Some).map_err(|_| self.nonsense()),
+            SqlValue::Null => Ok(None),
             _ => Err(self.nonsense()),
         }
     }

@@ -1,27 +1,27 @@
 //! What compaction and garbage collection ask, in SQL: each call a single statement.
 
-use super::rows::{self, Columns, UPKEEP, VERSION, bound, integer, json, statement, text};
-use super::{HranaCatalog, IfLost};
+use super::rows::{self, Columns, UPKEEP, VERSION, bound, integer, json, text};
+use super::{IfLost, SqlCatalog};
+use crate::database::{Database, Statement};
 use crate::{CatalogError, Maintenance, Page, PublishFrom, Upkeep, Version};
 use model::{CollectionId, Manifest};
-use runtime::{Http, Runtime};
+use runtime::Runtime;
 
-impl<R: Runtime + Http> Maintenance for HranaCatalog<R> {
+impl<D: Database, R: Runtime> Maintenance for SqlCatalog<D, R> {
     async fn publish(&self, id: CollectionId, from: PublishFrom, manifest: &Manifest) -> Result<bool, CatalogError> {
         // A trigger moves the collection's row along.
         let sql = "INSERT INTO versions (collection, generation, watermark, manifest)
                    SELECT id, generation + 1, ?4, ?5 FROM collections
-                   WHERE id = ?1 AND generation = ?2 AND gc_epoch <= ?3 + 1 AND deleted_at IS NULL
-                   RETURNING generation";
+                   WHERE id = ?1 AND generation = ?2 AND gc_epoch <= ?3 + 1 AND deleted_at IS NULL";
         let from = [integer(from.generation)?, integer(from.gc_epoch)?];
         let to = [integer(manifest.watermark().0)?, json(manifest)];
-        let insert = statement(sql, [text(id.to_string())].into_iter().chain(from).chain(to));
-        Ok(!self.run_one(IfLost::Report, insert).await?.rows.is_empty())
+        let insert = Statement::command(sql, [text(id.to_string())].into_iter().chain(from).chain(to));
+        Ok(self.run_one(IfLost::Report, insert).await?.changed > 0)
     }
 
     async fn upkeep(&self, id: CollectionId) -> Result<Upkeep, CatalogError> {
         let sql = format!("SELECT {UPKEEP} FROM collections WHERE id = ?1");
-        let select = statement(sql, [text(id.to_string())]);
+        let select = Statement::query(sql, [text(id.to_string())]);
         rows::read(self.row(IfLost::Repeat, select).await?, rows::upkeep)
     }
 
@@ -32,7 +32,7 @@ impl<R: Runtime + Http> Maintenance for HranaCatalog<R> {
 
     async fn raise_gc_epoch(&self, id: CollectionId) -> Result<u64, CatalogError> {
         let sql = "UPDATE collections SET gc_epoch = gc_epoch + 1 WHERE id = ?1 RETURNING gc_epoch";
-        let update = statement(sql, [text(id.to_string())]);
+        let update = Statement::query(sql, [text(id.to_string())]);
         rows::read(self.row(IfLost::Repeat, update).await?, Columns::integer)
     }
 
@@ -46,14 +46,15 @@ impl<R: Runtime + Http> Maintenance for HranaCatalog<R> {
 
     async fn forget_versions(&self, id: CollectionId, generation: u64) -> Result<(), CatalogError> {
         let sql = "DELETE FROM versions WHERE collection = ?1 AND generation < ?2";
-        let delete = statement(sql, [text(id.to_string()), bound(generation)]);
-        self.run_one(IfLost::Repeat, delete).await.map(drop)
+        let delete = Statement::command(sql, [text(id.to_string()), bound(generation)]);
+        self.run_one(IfLost::Repeat, delete).await?;
+        Ok(())
     }
 
     async fn forget_collection(&self, id: CollectionId) -> Result<(), CatalogError> {
         // A trigger removes its versions and its lease.
         let sql = "DELETE FROM collections WHERE id = ?1 AND deleted_at IS NOT NULL";
-        self.change(IfLost::Report, statement(sql, [text(id.to_string())])).await
+        self.change(IfLost::Report, Statement::command(sql, [text(id.to_string())])).await
     }
 
     async fn acquire_lease(&self, id: CollectionId, holder: u128, seconds: u64) -> Result<Option<u64>, CatalogError> {
@@ -63,7 +64,7 @@ impl<R: Runtime + Http> Maintenance for HranaCatalog<R> {
                        holder = excluded.holder, expires_at = excluded.expires_at
                    WHERE holder = excluded.holder OR expires_at <= unixepoch()
                    RETURNING epoch";
-        let upsert = statement(sql, [text(id.to_string()), rows::uuid(holder), integer(seconds)?]);
+        let upsert = Statement::query(sql, [text(id.to_string()), rows::uuid(holder), integer(seconds)?]);
         let lease = self.run_one(IfLost::Repeat, upsert).await?.rows.into_iter().next();
         lease.map(|row| rows::read(row, Columns::integer)).transpose()
     }
@@ -71,6 +72,8 @@ impl<R: Runtime + Http> Maintenance for HranaCatalog<R> {
     async fn release_lease(&self, id: CollectionId, holder: u128) -> Result<(), CatalogError> {
         // The row stays: it knows the epoch.
         let sql = "UPDATE leases SET expires_at = 0 WHERE collection = ?1 AND holder = ?2";
-        self.run_one(IfLost::Repeat, statement(sql, [text(id.to_string()), rows::uuid(holder)])).await.map(drop)
+        let update = Statement::command(sql, [text(id.to_string()), rows::uuid(holder)]);
+        self.run_one(IfLost::Repeat, update).await?;
+        Ok(())
     }
 }
