@@ -10,10 +10,12 @@
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
+//! - [`database`]: the catalog's database, by the crate `libsql`
 
 #![allow(async_fn_in_trait, reason = "the job does its I/O on one thread: no future here need be Send")]
 
 pub mod compact;
+pub mod database;
 pub mod gc;
 pub mod journal;
 pub mod probe;

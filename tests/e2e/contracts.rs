@@ -56,6 +56,18 @@ fn sqld_keeps_the_catalog_contract() {
 }
 
 #[test]
+fn sqld_keeps_the_catalog_contract_through_libsql() {
+    let stack = own_stack("catalog-contract-libsql");
+    let runtime = NativeRuntime::new();
+    let config = catalog::HranaConfig { url: stack.catalog_url(), token: None };
+    let outcomes = async {
+        let catalog = compactor_job::database::catalog(config, runtime.clone()).await.unwrap();
+        catalog::contract::run(&catalog, &runtime).await
+    };
+    all_kept(&tokio_runtime().block_on(outcomes));
+}
+
+#[test]
 fn the_contracts_are_kept_inside_workerd() {
     let stack = own_stack_with("contract-worker", |config| config.contract_worker = true);
     let worker = Api::new(stack.contract_url().expect("the stack serves the contract Worker"));
