@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail};
-use stack::{Config, Part, Runtime, Stack};
+use stack::{Compaction, Config, Part, Runtime, Stack};
 
 use crate::dev_vars::DevVars;
 use crate::place::Place;
@@ -31,6 +31,12 @@ pub(crate) struct Arguments {
     /// What runs the Workers: workerd, with devstore for a bucket, or Miniflare, with an emulated R2 binding
     #[arg(long, value_enum, default_value_t = RuntimeName::Workerd)]
     runtime: RuntimeName,
+    /// Pause between two rounds of the compactor, as in 0.2s, 30s, 5m
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    compact_interval: Duration,
+    /// Compact again and again, without a pause and whether or not somebody says that it is due
+    #[arg(long, conflicts_with = "compact_interval")]
+    always_compact: bool,
     /// Number of query executors
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     executors: u16,
@@ -38,6 +44,25 @@ pub(crate) struct Arguments {
     /// data directory
     #[arg(long, conflicts_with = "runtime")]
     dev_vars: bool,
+}
+
+impl Arguments {
+    fn compaction(&self) -> Compaction {
+        let interval = if self.always_compact { Duration::ZERO } else { self.compact_interval };
+        // Who wants it that often does not want to wait for a marker.
+        Compaction { interval, is_eager: interval < Duration::from_secs(1) }
+    }
+}
+
+/// A number of seconds or minutes, as in `0.2s`, `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, seconds) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1.0),
+        (_, Some(number)) => (number, 60.0),
+        _ => return Err("not a duration such as 0.2s, 30s, 5m".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "not a number of seconds or minutes".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -57,6 +82,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     config.port = arguments.port;
     config.executors = arguments.executors;
     config.allow_reset = arguments.allow_reset;
+    config.compaction = Some(arguments.compaction());
 
     eprintln!("== starting {}", config.runtime);
     let data = config.data.clone();

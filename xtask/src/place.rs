@@ -34,6 +34,11 @@ impl Place {
         self.root.join("build")
     }
 
+    /// The built compactor.
+    pub(crate) fn compactor(&self) -> PathBuf {
+        self.target.join("debug/opal-compactor")
+    }
+
     /// The built devstore.
     pub(crate) fn devstore(&self) -> PathBuf {
         self.target.join("debug/devstore")

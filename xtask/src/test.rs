@@ -43,10 +43,11 @@ pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Progr
     let (workerd, sqld) = (tools::workerd(place)?, tools::sqld(place)?);
     let toolchain = tools::wasm::toolchain(place)?;
     build::workers(place, &toolchain, workers)?;
-    let mut devstore = place::cargo();
-    devstore.args(["build", "--package", "devstore", "--bin", "devstore"]);
-    sh::step("compiling devstore", devstore.current_dir(&place.root))?;
-    Ok(Programs { workerd, sqld, devstore: place.devstore(), miniflare: PathBuf::new(), workers: place.workers() })
+    let mut natives = place::cargo();
+    natives.args(["build", "--package", "devstore", "--package", "compactor-job", "--bins"]);
+    sh::step("compiling devstore and the compactor", natives.current_dir(&place.root))?;
+    let (devstore, compactor) = (place.devstore(), place.compactor());
+    Ok(Programs { workerd, sqld, devstore, compactor, miniflare: PathBuf::new(), workers: place.workers() })
 }
 
 /// Runs `trial` against a stack of its own, which is removed at the end. `name`: of the command, for its data.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
-use stack::{Config, Programs, Stack};
+use stack::{Compaction, Config, Programs, Stack};
 
 /// The gateway that tests share. Tests keep apart by the names of their tenants.
 pub(crate) fn shared_url() -> String {
@@ -30,8 +31,17 @@ pub(crate) fn own_stack(name: &str) -> Stack {
 pub(crate) fn own_stack_with(name: &str, change: impl FnOnce(&mut Config)) -> Stack {
     let programs = Programs::from_env().unwrap_or_else(|error| panic!("{error:#}"));
     let mut config = Config::new(programs, directory_of_this_run().join(name));
+    config.compaction = compaction();
     change(&mut config);
     Stack::start(config).unwrap_or_else(|error| panic!("the stack {name} does not start: {error:#}"))
+}
+
+/// How stacks compact beside the tests: `OPAL_COMPACT_MS` is the pause between two rounds. Without it they do not: some tests
+/// count requests, most are faster.
+fn compaction() -> Option<Compaction> {
+    let ms = std::env::var("OPAL_COMPACT_MS").ok()?;
+    let ms = ms.parse().unwrap_or_else(|_| panic!("OPAL_COMPACT_MS is no number: {ms}"));
+    Some(Compaction { interval: Duration::from_millis(ms), is_eager: true })
 }
 
 /// Data and logs of this process's stacks. They stay until another run begins, so that a failure can be looked into.

@@ -80,14 +80,13 @@ impl fmt::Display for Runtime {
     }
 }
 
-impl Runtime {
-    /// What a stack with it is made of, in the order in which it starts.
-    fn parts(self) -> &'static [Part] {
-        match self {
-            Runtime::Workerd => &Part::ALL,
-            Runtime::Miniflare => &[Part::Catalog, Part::Workers],
-        }
-    }
+/// How a stack compacts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Pause between two rounds.
+    pub interval: Duration,
+    /// Every round looks at all collections, whether or not they are marked: for tests, which do not wait for markers.
+    pub is_eager: bool,
 }
 
 /// What to start, and where its data lies.
@@ -114,6 +113,8 @@ pub struct Config {
     pub inspector: bool,
     /// Token that the gateway sends to the catalog.
     pub catalog_token: Option<String>,
+    /// Run a compactor, if so; under workerd only.
+    pub compaction: Option<Compaction>,
     /// Executors, by number, in whose place something else listens on a loopback port: for tests of what happens when an
     /// executor fails or hangs. Under workerd only.
     pub foreign_executors: Vec<(u16, u16)>,
@@ -136,9 +137,22 @@ impl Config {
             contract_worker: false,
             inspector: false,
             catalog_token: None,
+            compaction: None,
             foreign_executors: Vec::new(),
             gateway_vars: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// What the stack is made of, in the order in which it starts.
+    fn parts(&self) -> Vec<Part> {
+        let is_there = |part: &Part| match part {
+            Part::Store => self.runtime == Runtime::Workerd,
+            Part::Catalog | Part::Workers => true,
+            Part::Compactor => self.runtime == Runtime::Workerd && self.compaction.is_some(),
+        };
+        Part::ALL.into_iter().filter(is_there).collect()
     }
 }
 
@@ -151,11 +165,13 @@ pub enum Part {
     Catalog,
     /// The gateway and all executors (one process, an isolate each).
     Workers,
+    /// The compactor, if the stack has one.
+    Compactor,
 }
 
 impl Part {
     /// All parts, in the order in which they start.
-    pub const ALL: [Part; 3] = [Part::Store, Part::Catalog, Part::Workers];
+    pub const ALL: [Part; 4] = [Part::Store, Part::Catalog, Part::Workers, Part::Compactor];
 
     /// The program's name, as in its log file's.
     pub fn name(self) -> &'static str {
@@ -163,6 +179,7 @@ impl Part {
             Part::Store => "devstore",
             Part::Catalog => "sqld",
             Part::Workers => "workerd",
+            Part::Compactor => "opal-compactor",
         }
     }
 }
@@ -193,7 +210,7 @@ pub(crate) struct Ports {
 pub struct Stack {
     config: Config,
     ports: Ports,
-    running: [Option<Process>; 3],
+    running: [Option<Process>; 4],
     /// Held as long as we live: two stores over one directory would lose data.
     _data_lock: File,
 }
@@ -214,9 +231,9 @@ impl Stack {
             bail!("port {} is in use by another program: stop that program or choose another port", config.port);
         }
         let ports = Ports { gateway: config.port, contract: 0, inspector: 0, store: 0, store_admin: 0, catalog: 0 };
-        let mut stack = Self { config, ports, running: [None, None, None], _data_lock: data_lock };
-        for part in stack.config.runtime.parts() {
-            stack.start_on_free_ports(*part)?;
+        let mut stack = Self { config, ports, running: [const { None }; 4], _data_lock: data_lock };
+        for part in stack.config.parts() {
+            stack.start_on_free_ports(part)?;
         }
         Ok(stack)
     }
@@ -261,9 +278,28 @@ impl Stack {
         self.config.inspector.then(|| address(self.ports.inspector))
     }
 
+    /// What tells `opal-compactor` where bucket and catalog of this stack are.
+    pub fn compactor_env(&self) -> Vec<(&'static str, String)> {
+        let mut env = vec![
+            ("S3_ENDPOINT", self.store_url()),
+            ("S3_BUCKET", BUCKET.to_owned()),
+            ("S3_REGION", REGION.to_owned()),
+            ("S3_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
+            ("S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
+            ("CATALOG_URL", self.catalog_url()),
+        ];
+        env.extend(self.config.catalog_token.clone().map(|token| ("CATALOG_TOKEN", token)));
+        env
+    }
+
     /// The data directory.
     pub fn data(&self) -> &std::path::Path {
         &self.config.data
+    }
+
+    /// What it is made of, in the order in which it starts.
+    pub fn parts(&self) -> Vec<Part> {
+        self.config.parts()
     }
 
     /// Process id of a part, `None` while it is killed.
@@ -332,6 +368,7 @@ impl Stack {
                 self.ports.store_admin = net::free_port()?;
             }
             Part::Catalog => self.ports.catalog = net::free_port()?,
+            Part::Compactor => {}
             Part::Workers => {
                 if self.config.port == 0 {
                     self.ports.gateway = net::free_port()?;
@@ -356,6 +393,8 @@ impl Stack {
             Part::Store => log.lines().any(is_ready_line),
             Part::Catalog => net::answers(ports.catalog, "/health"),
             Part::Workers => net::answers(ports.gateway, "/api/v2/heartbeat"),
+            // It is healthy as long as it runs.
+            Part::Compactor => true,
         })?;
         self.running[part as usize] = Some(process);
         Ok(())
@@ -377,6 +416,16 @@ impl Stack {
                 let mut command = Command::new(&config.programs.sqld);
                 command.arg("--db-path").arg(config.data.join("catalog"));
                 command.args(["--http-listen-addr", &address(ports.catalog), "--no-welcome"]);
+                command
+            }
+            Part::Compactor => {
+                let compaction = config.compaction.context("the stack has no compactor")?;
+                let mut command = Command::new(&config.programs.compactor);
+                command.args(["watch", "--interval", &format!("{}ms", compaction.interval.as_millis())]);
+                if compaction.is_eager {
+                    command.arg("--eager");
+                }
+                command.envs(self.compactor_env());
                 command
             }
             Part::Workers if config.runtime == Runtime::Miniflare => miniflare::command(config, ports)?,

@@ -16,6 +16,8 @@ pub mod env {
     pub const SQLD: &str = "OPAL_SQLD";
     /// The `devstore` binary.
     pub const DEVSTORE: &str = "OPAL_DEVSTORE";
+    /// The `opal-compactor` binary; only for stacks that compact.
+    pub const COMPACTOR: &str = "OPAL_COMPACTOR";
     /// A `node_modules` directory that has `miniflare`; only for stacks that run it.
     pub const MINIFLARE: &str = "OPAL_MINIFLARE";
     /// The directory of the built Workers: `gateway/`, `executor/`, `contract/`, each with a `worker.mjs`.
@@ -35,6 +37,8 @@ pub struct Programs {
     pub sqld: PathBuf,
     /// The `devstore` binary.
     pub devstore: PathBuf,
+    /// The `opal-compactor` binary; may be empty where no stack compacts.
+    pub compactor: PathBuf,
     /// A `node_modules` directory that has `miniflare`; may be empty where no stack runs it.
     pub miniflare: PathBuf,
     /// The directory of the built Workers.
@@ -48,6 +52,7 @@ impl Programs {
             workerd: path(env::WORKERD)?,
             sqld: path(env::SQLD)?,
             devstore: path(env::DEVSTORE)?,
+            compactor: std::env::var_os(env::COMPACTOR).unwrap_or_default().into(),
             miniflare: std::env::var_os(env::MINIFLARE).unwrap_or_default().into(),
             workers: path(env::WORKERS_DIR)?,
         })
@@ -59,6 +64,7 @@ impl Programs {
             (env::WORKERD, self.workerd.clone().into()),
             (env::SQLD, self.sqld.clone().into()),
             (env::DEVSTORE, self.devstore.clone().into()),
+            (env::COMPACTOR, self.compactor.clone().into()),
             (env::MINIFLARE, self.miniflare.clone().into()),
             (env::WORKERS_DIR, self.workers.clone().into()),
         ]

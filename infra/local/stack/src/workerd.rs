@@ -192,8 +192,15 @@ mod tests {
             fs::write(workers.join(file), "").unwrap();
         }
         let nowhere = Path::new("/nowhere");
-        let (workerd, sqld, devstore, miniflare) = (nowhere.into(), nowhere.into(), nowhere.into(), nowhere.into());
-        let mut config = Config::new(Programs { workerd, sqld, devstore, miniflare, workers }, nowhere);
+        let programs = Programs {
+            workerd: nowhere.into(),
+            sqld: nowhere.into(),
+            devstore: nowhere.into(),
+            compactor: nowhere.into(),
+            miniflare: nowhere.into(),
+            workers,
+        };
+        let mut config = Config::new(programs, nowhere);
         config.executors = 3;
         let ports = Ports { gateway: 8000, contract: 0, inspector: 0, store: 1, store_admin: 2, catalog: 3 };
         let text = config_text(&config, &ports).unwrap();
