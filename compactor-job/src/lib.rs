@@ -8,6 +8,7 @@
 //! - [`work`]: finds the collections that have something to compact
 //! - [`compact`]: turns a log into segments, and small segments into larger ones
 //! - [`gc`]: deletes what no reader can need any more
+//! - [`status`]: tells what is stored and what waits
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
 //! - [`database`]: the catalog's database, by the crate `libsql`
@@ -19,6 +20,7 @@ pub mod database;
 pub mod gc;
 pub mod journal;
 pub mod probe;
+pub mod status;
 mod tiers;
 pub mod verify;
 pub mod work;

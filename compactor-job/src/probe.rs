@@ -7,7 +7,7 @@ use std::fmt::Write;
 use storage::{ObjectStore, RaceReport};
 
 /// How to try, and what to take instead of the variables.
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct Arguments {
     /// How many races to hold: eight creators each, over one key
     #[arg(long, default_value_t = 1_000)]

@@ -19,10 +19,14 @@ pub struct Report {
     pub broken: Option<String>,
 }
 
-/// Reads every log in the bucket from its start. Cost: one get for each fragment, one list for each collection.
+/// Reads every log in the bucket from its start, or only that of `collection`. Cost: one get for each fragment, one list for
+/// each collection.
 ///
 /// Errors: the store cannot be listed or read; what is damaged is in the reports.
-pub async fn logs<S: ObjectStore>(store: &S) -> Result<Vec<Report>> {
+pub async fn logs<S: ObjectStore>(store: &S, collection: Option<CollectionId>) -> Result<Vec<Report>> {
+    if let Some(collection) = collection {
+        return Ok(vec![log(store, collection).await?]);
+    }
     let mut reports = Vec::new();
     let mut after = String::new();
     loop {
@@ -102,10 +106,11 @@ mod tests {
         let key = keys::fragment(damaged, Lsn(1));
         store.put(&key, "garbage".into(), PutMode::Overwrite).await.expect("written");
 
-        let reports = logs(&store).await.expect("readable");
+        let reports = logs(&store, None).await.expect("readable");
         assert_eq!(reports[0], Report { collection: sound, fragments: 3, operations: 6, broken: None });
         assert_eq!((reports[1].collection, reports[1].fragments), (damaged, 1));
         assert!(reports[1].broken.as_ref().is_some_and(|why| why.contains(&key)), "{reports:?}");
         assert_eq!(reports.len(), 2);
+        assert_eq!(logs(&store, Some(sound)).await.expect("readable"), reports[..1]);
     }
 }

@@ -20,7 +20,7 @@ use futures_util::stream::{self, StreamExt};
 use model::{CollectionId, Lsn, Timestamp, keys, limits};
 use runtime::Runtime;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::ops::AddAssign;
 use std::pin::pin;
@@ -28,6 +28,10 @@ use storage::{ObjectStore, PutMode, ReadError};
 
 /// Longest nap between two looks at whether to stop, in ms.
 const NAP_MS: u64 = 200;
+/// For so long a watch leaves alone what failed, in ms; doubles each time, up to [`FAILED_PAUSE_MS_MAX`].
+const FAILED_PAUSE_MS: u64 = 30_000;
+/// Longest time for which a watch leaves alone what failed, in ms.
+const FAILED_PAUSE_MS_MAX: u64 = 3_600_000;
 
 /// Who compacts one collection.
 pub trait Compact {
@@ -172,8 +176,30 @@ pub struct Work<'a, S, C, R, J, K> {
 pub struct Rounds {
     /// Whose marker was cleared when, earliest first.
     cleared: VecDeque<(CollectionId, Timestamp)>,
+    /// What failed, how long it is left alone after the last time, and until when.
+    failing: HashMap<CollectionId, (u64, Timestamp)>,
     swept_active: Option<Timestamp>,
     swept_all: Option<Timestamp>,
+}
+
+impl Rounds {
+    /// Whether the collection failed not long ago. A round costs what it reads, so each failure in a row doubles the time.
+    fn leaves_alone(&self, id: CollectionId, now: Timestamp) -> bool {
+        self.failing.get(&id).is_some_and(|(_, until)| now < *until)
+    }
+
+    fn see(&mut self, id: CollectionId, tally: &Tally, now: Timestamp) {
+        if tally.failed > 0 {
+            let (pause_ms, _) = self.failing.get(&id).copied().unwrap_or((FAILED_PAUSE_MS / 2, now));
+            let pause_ms = (pause_ms * 2).min(FAILED_PAUSE_MS_MAX);
+            self.failing.insert(id, (pause_ms, now.plus_ms(pause_ms)));
+        } else {
+            self.failing.remove(&id);
+        }
+        if tally.published + tally.idle > 0 {
+            self.cleared.push_back((id, now));
+        }
+    }
 }
 
 impl<S: ObjectStore, C: Maintenance, R: Runtime, J: Journal, K: Compact> Work<'_, S, C, R, J, K> {
@@ -267,10 +293,11 @@ impl<S: ObjectStore, C: Maintenance, R: Runtime, J: Journal, K: Compact> Work<'_
         for (done, id) in ids.iter().enumerate() {
             self.check_stop()?;
             self.journal.progress("compacting", done, ids.len());
-            let of_this = self.one(*id).await;
-            if of_this.published + of_this.idle > 0 {
-                rounds.cleared.push_back((*id, self.runtime.now()));
+            if rounds.leaves_alone(*id, self.runtime.now()) {
+                continue;
             }
+            let of_this = self.one(*id).await;
+            rounds.see(*id, &of_this, self.runtime.now());
             tally += of_this;
         }
         Ok(tally)

@@ -145,6 +145,28 @@ async fn a_failed_compaction_puts_the_marker_back_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn what_fails_again_and_again_is_tried_less_and_less_often() {
+    let world = marked().await;
+    let (work, mut rounds) = (world.work(1), Rounds::default());
+    rounds.swept_all = Some(world.runtime.now());
+    rounds.swept_active = rounds.swept_all;
+    let mut failed_at_s = Vec::new();
+    for second in 0..400 {
+        *world.failure.borrow_mut() = Some(CompactError::Broken("damaged".to_owned()));
+        if work.round(&mut rounds).await.unwrap().failed > 0 {
+            failed_at_s.push(second);
+        }
+        world.runtime.sleep(1_000).await;
+    }
+    assert_eq!(failed_at_s, [0, 30, 90, 210]);
+    world.failure.take();
+    world.runtime.sleep(240_000).await;
+    assert_eq!(work.round(&mut rounds).await, Ok(published(1)));
+    world.mark(ID).await;
+    assert_eq!(work.round(&mut rounds).await, Ok(Tally { idle: 1, ..Tally::default() }));
+}
+
+#[tokio::test]
 async fn who_has_the_lease_is_left_alone() {
     let world = marked().await;
     world.catalog.acquire_lease(ID, 2, 60).await.unwrap();
