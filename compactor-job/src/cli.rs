@@ -14,8 +14,9 @@ Exit codes:
   2  nothing could be done: usage, configuration, or the bucket or the catalog refuses or does not answer
   3  interrupted by SIGINT or SIGTERM: what was begun is undone or left for the next pass
 
-Configuration by environment: S3_ENDPOINT, S3_BUCKET, S3_REGION, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN,
-CATALOG_URL, CATALOG_TOKEN, as of the gateway.";
+Configuration by environment, as of the gateway: S3_BUCKET, S3_REGION, S3_ENDPOINT (without it AWS), S3_ACCESS_KEY_ID,
+S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN (without keys: the role or profile that AWS's own tools would take), CATALOG_URL,
+CATALOG_TOKEN.";
 
 #[derive(Debug, Parser)]
 #[command(name = "opal-compactor", about = "The native job beside Opal's Workers", after_help = EXIT_CODES)]

@@ -11,10 +11,11 @@
 //! - [`status`]: tells what is stored and what waits
 //! - [`verify`]: proves that logs are what was written
 //! - [`probe`]: tries whether a store may hold logs at all
-//! - [`database`]: the catalog's database, by the crate `libsql`
+//! - [`bucket`]: the object store, by the AWS SDK; [`database`]: the catalog's database, by the crate `libsql`
 
 #![allow(async_fn_in_trait, reason = "the job does its I/O on one thread: no future here need be Send")]
 
+pub mod bucket;
 pub mod compact;
 pub mod database;
 pub mod gc;

@@ -1,7 +1,8 @@
 //! The program `opal-compactor`: arguments, the bucket, the catalog, signals, the exit code. What it does is in the library.
 //!
 //! The bucket and the catalog are named by the same variables as in the Workers: `S3_ENDPOINT`, `S3_BUCKET`, `S3_REGION`,
-//! `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`, `S3_SESSION_TOKEN`; `CATALOG_URL`, `CATALOG_TOKEN`.
+//! `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY`, `S3_SESSION_TOKEN`; `CATALOG_URL`, `CATALOG_TOKEN`. Without keys the machine's,
+//! the container's or the profile's credentials are taken; without an endpoint, AWS's own.
 
 mod cli;
 mod teller;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use catalog::{HranaCatalog, HranaConfig};
 use clap::Parser;
 use cli::{Arguments, Command};
+use compactor_job::bucket::{AwsStore, BucketConfig};
 use compactor_job::gc::{Gc, GcError};
 use compactor_job::journal::{Entry, Journal, Stop};
 use compactor_job::work::{Compact, CompactError, Compacted, Tally, Work, WorkError};
@@ -20,7 +22,7 @@ use runtime::{NativeRuntime, Runtime, within};
 use std::cell::Cell;
 use std::pin::pin;
 use std::process::ExitCode;
-use storage::{Retry, S3Config, S3Store};
+use storage::Retry;
 use teller::Teller;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -64,7 +66,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) -> Result<End> {
-    let store = Retry::new(S3Store::new(bucket(&arguments.command)?, runtime.clone())?, runtime.clone());
+    let store = AwsStore::new(bucket(&arguments.command)?, runtime.clone()).await;
+    let store = Retry::new(store, runtime.clone());
     let stop = Stop::default();
     let ended = match &arguments.command {
         Command::Verify(arguments) => {
@@ -111,7 +114,7 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
     })
 }
 
-type Store = Retry<S3Store<NativeRuntime>, NativeRuntime>;
+type Store = Retry<AwsStore<NativeRuntime>, NativeRuntime>;
 type Database = HranaCatalog<NativeRuntime>;
 
 /// Whether all went well; `None` if it was interrupted.
@@ -183,12 +186,12 @@ async fn until_signal<T>(
 }
 
 /// The bucket that the environment names, or the arguments of a probe.
-fn bucket(command: &Command) -> Result<S3Config> {
+fn bucket(command: &Command) -> Result<BucketConfig> {
     let given = |name: &str| match command {
         Command::ProbeStore(probe) => probe.setting(name),
         _ => None,
     };
-    Ok(S3Config::from_lookup(|name| given(name).or_else(|| setting(name)))?)
+    BucketConfig::from_lookup(|name| given(name).or_else(|| setting(name)))
 }
 
 /// The catalog that the environment names.

@@ -38,6 +38,21 @@ fn devstore_keeps_the_store_contract() {
 }
 
 #[test]
+fn devstore_keeps_the_store_contract_by_the_aws_sdk() {
+    let stack = own_stack("sdk-contract");
+    let runtime = NativeRuntime::new();
+    let storage::S3Config { endpoint, bucket, region, access_key_id, secret_access_key, .. } = store_config(&stack);
+    let keys = compactor_job::bucket::Keys { access_key_id, secret_access_key, session_token: None };
+    let config = compactor_job::bucket::BucketConfig { endpoint: Some(endpoint), bucket, region, keys: Some(keys) };
+    tokio_runtime().block_on(async {
+        let store = compactor_job::bucket::AwsStore::new(config, runtime.clone()).await;
+        all_kept(&storage::contract::run(&store, &runtime, "contract/").await);
+        let report = storage::races(&store, "races/", 100, 4).await.unwrap();
+        assert_eq!(report, storage::RaceReport { won: 100, ..Default::default() });
+    });
+}
+
+#[test]
 fn devstore_has_one_winner_in_each_race() {
     let stack = own_stack("races");
     let store = storage::S3Store::new(store_config(&stack), NativeRuntime::new()).unwrap();

@@ -152,8 +152,8 @@ impl<S: ObjectStore> ObjectStore for &S {
 /// Most keys in one listing (S3's own bound).
 pub const LIST_KEYS_MAX: usize = 1_000;
 
-/// Why no store can have an object of this name, if so.
-fn key_error(key: &str) -> Option<String> {
+/// Why no store can have an object of this name, if so: what every adapter refuses before it asks.
+pub fn key_error(key: &str) -> Option<String> {
     if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
         return Some(format!("a key has 1 to {} bytes, got {}", limits::KEY_BYTES_MAX, key.len()));
     }
@@ -162,7 +162,7 @@ fn key_error(key: &str) -> Option<String> {
 }
 
 /// What a store answers to a range of an object with this body.
-fn part_of(body: &Bytes, range: &Range<u64>) -> Bytes {
+pub fn part_of(body: &Bytes, range: &Range<u64>) -> Bytes {
     assert!(range.start < range.end, "an empty range asks for nothing");
     let index = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(body.len());
     body.slice(index(range.start)..index(range.end))
