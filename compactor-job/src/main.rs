@@ -8,16 +8,17 @@ mod cli;
 mod teller;
 
 use anyhow::{Context, Result};
-use catalog::{HranaCatalog, HranaConfig};
+use catalog::{HranaConfig, SqlCatalog};
 use clap::Parser;
-use cli::{Arguments, Command};
+use cli::{Arguments, Command, Compact, Run, Watch};
 use compactor_job::bucket::{AwsStore, BucketConfig};
+use compactor_job::compact::{Compactor, Stats};
+use compactor_job::database::{self, LibsqlDatabase};
 use compactor_job::gc::{Gc, GcError};
 use compactor_job::journal::{Entry, Journal, Stop};
-use compactor_job::work::{Compact, CompactError, Compacted, Tally, Work, WorkError};
+use compactor_job::work::{Tally, Work, WorkError};
 use compactor_job::{probe, status, verify};
 use futures_util::future::{Either, select};
-use model::CollectionId;
 use runtime::{NativeRuntime, Runtime, within};
 use std::cell::Cell;
 use std::pin::pin;
@@ -83,7 +84,7 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
             Some(probe::has_passed(&report))
         }
         Command::Status(arguments) => {
-            let catalog = system_database(runtime)?;
+            let catalog = system_database(runtime).await?;
             let statuses = until_signal(runtime, &stop, 0, status::collections(&store, &catalog, runtime)).await;
             let Some(statuses) = statuses.transpose()? else { return Ok(End::Interrupted) };
             match arguments.json {
@@ -93,16 +94,21 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
             Some(statuses.iter().all(|status| status.error.is_none()))
         }
         Command::Gc(arguments) => {
-            let (catalog, settings) = (system_database(runtime)?, arguments.settings());
+            let (catalog, settings) = (system_database(runtime).await?, arguments.settings());
             let holder = runtime.random();
             let (store, catalog, journal, stop) = (&store, &catalog, teller, &stop);
             let gc = Gc { store, catalog, runtime, journal, stop, holder, settings };
             collect(&gc, runtime).await?
         }
-        Command::Run(_) | Command::Watch(_) | Command::Compact(_) => {
-            let (catalog, compact) = (system_database(runtime)?, Unbuilt);
-            let (holder, in_hand) = (runtime.random(), Cell::default());
-            let (store, catalog, journal, compact, stop) = (&store, &catalog, teller, &compact, &stop);
+        Command::Run(Run { memory, .. })
+        | Command::Watch(Watch { memory, .. })
+        | Command::Compact(Compact { memory, .. }) => {
+            let (catalog, is_stopped) = (system_database(runtime).await?, || stop.is_asked());
+            let (store, catalog, journal) = (&store, &catalog, teller);
+            let memory_bytes = usize::try_from(memory.memory).context("so much memory cannot be addressed")?;
+            let stats = Stats::default();
+            let compact = &Compactor { store, catalog, runtime, memory_bytes, is_stopped: &is_stopped, stats };
+            let (holder, in_hand, stop) = (runtime.random(), Cell::default(), &stop);
             let work = Work { store, catalog, runtime, journal, compact, stop, holder, in_hand };
             compaction(&work, &arguments.command).await?
         }
@@ -115,7 +121,8 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
 }
 
 type Store = Retry<AwsStore<NativeRuntime>, NativeRuntime>;
-type Database = HranaCatalog<NativeRuntime>;
+type Database = SqlCatalog<LibsqlDatabase, NativeRuntime>;
+type Compaction<'a> = Compactor<'a, Store, Database, NativeRuntime>;
 
 /// Whether all went well; `None` if it was interrupted.
 async fn collect(gc: &Gc<'_, Store, Database, NativeRuntime, Teller>, runtime: &NativeRuntime) -> Result<Option<bool>> {
@@ -132,7 +139,7 @@ async fn collect(gc: &Gc<'_, Store, Database, NativeRuntime, Teller>, runtime: &
 /// Whether all went well; `None` if it was interrupted in the middle of something. A watch that is ended between two
 /// compactions went well.
 async fn compaction(
-    work: &Work<'_, Store, Database, NativeRuntime, Teller, impl Compact>,
+    work: &Work<'_, Store, Database, NativeRuntime, Teller, Compaction<'_>>,
     command: &Command,
 ) -> Result<Option<bool>> {
     let command = async {
@@ -158,7 +165,10 @@ async fn compaction(
         }
     };
     let entry = Entry::info("pass ended").with("published", tally.published).with("idle", tally.idle);
-    work.journal.record(entry.with("leased", tally.leased).with("failed", tally.failed));
+    let entry = entry.with("leased", tally.leased).with("failed", tally.failed);
+    let stats = &work.compact.stats;
+    let entry = entry.with("operations", stats.operations.get()).with("rows", stats.rows.get());
+    work.journal.record(entry.with("merged_rows", stats.merged_rows.get()).with("bytes", stats.bytes_written.get()));
     Ok(Some(tally.failed == 0))
 }
 
@@ -195,22 +205,13 @@ fn bucket(command: &Command) -> Result<BucketConfig> {
 }
 
 /// The catalog that the environment names.
-fn system_database(runtime: &NativeRuntime) -> Result<Database> {
+async fn system_database(runtime: &NativeRuntime) -> Result<Database> {
     let url = setting("CATALOG_URL").context("CATALOG_URL is not set")?;
-    Ok(HranaCatalog::new(HranaConfig { url, token: setting("CATALOG_TOKEN") }, runtime.clone())?)
+    Ok(database::catalog(HranaConfig { url, token: setting("CATALOG_TOKEN") }, runtime.clone()).await?)
 }
 
 /// A variable; an empty one is none.
 #[expect(clippy::disallowed_methods, reason = "an entry point reads its configuration")]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Compaction into segments is not built yet.
-struct Unbuilt;
-
-impl Compact for Unbuilt {
-    async fn compact(&self, _: CollectionId) -> Result<Compacted, CompactError> {
-        Err(CompactError::Broken("compaction is not built yet".to_owned()))
-    }
 }

@@ -18,14 +18,14 @@ pub(crate) enum Teller {
     /// People watch.
     Terminal(ProgressBar),
     /// Programs read.
-    Lines(NativeRuntime),
+    Lines(Box<NativeRuntime>),
 }
 
 impl Teller {
     /// As the standard error is.
     pub(crate) fn new(runtime: &NativeRuntime) -> Teller {
         if !stderr().is_terminal() {
-            return Teller::Lines(runtime.clone());
+            return Teller::Lines(Box::new(runtime.clone()));
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}");
