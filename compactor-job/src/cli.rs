@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Compact(Compact),
     /// Delete what no reader can need any more
     Gc(Gc),
-    /// Read logs and report what is in them; exit code 1 if any of it is not what was written
+    /// Prove that log, packs, segments and manifests hold the same records; exit code 1 if any of them is not what was written
     Verify(Verify),
     /// Tell of each collection what is stored and what waits for compaction
     Status(Status),
@@ -83,8 +83,18 @@ pub(crate) struct Watch {
     /// Pause between two rounds
     #[arg(long, default_value = "30s", value_parser = duration_ms)]
     pub(crate) interval: u64,
+    /// Look at all collections in every round, whether or not they are marked: for development
+    #[arg(long)]
+    eager: bool,
     #[command(flatten)]
     pub(crate) memory: Memory,
+}
+
+impl Watch {
+    /// Besides what is due anyway.
+    pub(crate) fn sweep(&self) -> Sweep {
+        if self.eager { Sweep::All } else { Sweep::None }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -98,7 +108,7 @@ pub(crate) struct Compact {
 
 #[derive(Debug, Args)]
 pub(crate) struct Memory {
-    /// What a compaction may hold in memory
+    /// What may be held in memory, about
     #[arg(long, default_value = "512MiB", value_parser = bytes)]
     pub(crate) memory: u64,
 }
@@ -129,6 +139,8 @@ pub(crate) struct Verify {
     /// The id of one collection, instead of all
     #[arg(value_parser = collection)]
     pub(crate) collection: Option<CollectionId>,
+    #[command(flatten)]
+    pub(crate) memory: Memory,
 }
 
 #[derive(Debug, Args)]

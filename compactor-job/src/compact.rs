@@ -14,7 +14,6 @@ use model::{
 };
 use query::PlanError;
 use runtime::{Backoff, Runtime};
-use segment::row::RowView;
 use segment::{Builder, DeleteVector, Part};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -284,14 +283,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         let prefix = keys::segment(row.id, row.gc_epoch, self.nonce(row));
         let mut builder = Builder::new(dimension);
         for (position, record) in overlay.records() {
-            builder.push(&RowView {
-                position,
-                id: record.id,
-                vector: record.embedding.unwrap_or_default(),
-                document: record.document,
-                uri: record.uri,
-                metadata: record.metadata.as_deref(),
-            });
+            builder.push(&stored::as_row(position, &record));
             self.upload(&prefix, builder.take_parts()).await?;
         }
         add(&self.stats.rows, u64::from(builder.rows()));

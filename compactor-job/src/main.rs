@@ -72,10 +72,12 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
     let stop = Stop::default();
     let ended = match &arguments.command {
         Command::Verify(arguments) => {
-            let reports = until_signal(runtime, &stop, 0, verify::logs(&store, arguments.collection)).await;
+            let catalog = system_database(runtime).await?;
+            let looked = verify::collections(&store, &catalog, arguments.collection, arguments.memory.memory);
+            let reports = until_signal(runtime, &stop, 0, looked).await;
             let Some(reports) = reports.transpose()? else { return Ok(End::Interrupted) };
             print!("{}", verify::table(&reports));
-            Some(reports.iter().all(|report| report.broken.is_none()))
+            Some(reports.iter().all(|report| report.broken.is_empty()))
         }
         Command::ProbeStore(arguments) => {
             let report = until_signal(runtime, &stop, 0, probe::run(&store, runtime, arguments)).await;
@@ -146,7 +148,7 @@ async fn compaction(
         match command {
             Command::Run(arguments) => work.run(arguments.sweep()).await,
             Command::Watch(arguments) => {
-                work.watch(arguments.interval).await;
+                work.watch(arguments.interval, arguments.sweep()).await;
                 Ok(Tally::default())
             }
             Command::Compact(arguments) => match work.one(arguments.collection).await {

@@ -217,11 +217,12 @@ impl<S: ObjectStore, C: Maintenance, R: Runtime, J: Journal, K: Compact> Work<'_
         Ok(tally)
     }
 
-    /// Rounds, `interval_ms` apart, until somebody asks to stop. What goes wrong is told and left for the next round.
-    pub async fn watch(&self, interval_ms: u64) -> Tally {
+    /// Rounds, `interval_ms` apart, until somebody asks to stop; in each, `sweep` besides what is due. What goes wrong is told
+    /// and left for the next round.
+    pub async fn watch(&self, interval_ms: u64, sweep: Sweep) -> Tally {
         let (mut rounds, mut tally) = (Rounds::default(), Tally::default());
         while !self.stop.is_asked() {
-            match self.round(&mut rounds).await {
+            match self.round(&mut rounds, sweep).await {
                 Ok(of_round) => tally += of_round,
                 Err(WorkError::Stopped) => {}
                 Err(error) => self.journal.record(Entry::warn("round failed").because(error)),
@@ -235,8 +236,9 @@ impl<S: ObjectStore, C: Maintenance, R: Runtime, J: Journal, K: Compact> Work<'_
     }
 
     /// One round of [`Work::watch`]: marked collections, those that were cleared a while ago, and a sweep if one is due.
-    pub async fn round(&self, rounds: &mut Rounds) -> Result<Tally, WorkError> {
+    pub async fn round(&self, rounds: &mut Rounds, sweep: Sweep) -> Result<Tally, WorkError> {
         let mut tally = self.marked(rounds).await?;
+        tally += self.sweep(sweep).await?;
         let now = self.runtime.now();
         let is_due = |(_, at): &(CollectionId, Timestamp)| now.ms_since(*at) >= limits::PROBE_AGAIN_MS;
         let due = rounds.cleared.iter().take_while(|cleared| is_due(cleared)).count();

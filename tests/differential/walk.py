@@ -395,6 +395,5 @@ class Walk(Pair):
             partial(self.both, "search", "POST", self.path(name, "/search"), {"searches": [payload]}),
             partial(self.both, "fork", "POST", self.path(name, "/fork"), random.choice(forks)),
             partial(self.both, "fork_count", "GET", self.path(name, "/fork_count")),
-            partial(self.both, "indexing_status", "GET", self.path(name, "/indexing_status")),
             partial(self.both, "attach_function", "POST", self.path(name, "/functions/attach"), attach),
-        ], [5, 2, 1, 1, 1])[0]()
+        ], [5, 2, 1, 1])[0]()

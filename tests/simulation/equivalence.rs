@@ -8,6 +8,7 @@ use catalog::{Catalog, Maintenance, MemoryCatalog, NewCollection};
 use compactor_job::compact::{Compactor, Stats};
 use compactor_job::gc::{Effect, Gc, GcSettings};
 use compactor_job::journal::Stop;
+use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, cache::Cache};
 use futures_util::FutureExt;
@@ -201,6 +202,16 @@ impl Collection {
     }
 }
 
+impl Collection {
+    /// Log, packs, segments and manifest hold the same records.
+    async fn verify(&self) -> Result<(), TestCaseError> {
+        let reports = verify::collections(&self.store, &self.catalog, None, 1 << 30).await.expect("readable");
+        prop_assert_eq!(reports.len(), 1);
+        prop_assert!(reports[0].broken.is_empty(), "{:?}", reports[0]);
+        Ok(())
+    }
+}
+
 /// A document that makes rows so large that few fit into a batch.
 fn enlarged(mut operation: Operation) -> Operation {
     if let Some(document) = &mut operation.document {
@@ -222,7 +233,7 @@ async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseE
             Event::Read(read, age, is_cold) => collection.check(&read, age, is_cold).await?,
         }
     }
-    Ok(())
+    collection.verify().await
 }
 
 proptest! {

@@ -153,7 +153,7 @@ async fn what_fails_again_and_again_is_tried_less_and_less_often() {
     let mut failed_at_s = Vec::new();
     for second in 0..400 {
         *world.failure.borrow_mut() = Some(CompactError::Broken("damaged".to_owned()));
-        if work.round(&mut rounds).await.unwrap().failed > 0 {
+        if work.round(&mut rounds, Sweep::None).await.unwrap().failed > 0 {
             failed_at_s.push(second);
         }
         world.runtime.sleep(1_000).await;
@@ -161,9 +161,9 @@ async fn what_fails_again_and_again_is_tried_less_and_less_often() {
     assert_eq!(failed_at_s, [0, 30, 90, 210]);
     world.failure.take();
     world.runtime.sleep(240_000).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(published(1)));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(published(1)));
     world.mark(ID).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally { idle: 1, ..Tally::default() }));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally { idle: 1, ..Tally::default() }));
 }
 
 #[tokio::test]
@@ -188,15 +188,15 @@ async fn a_pass_ends_with_a_look_for_writers_who_believed_in_the_marker() {
 async fn a_cleared_collection_is_probed_again_when_belief_in_the_marker_is_over() {
     let world = marked().await;
     let (work, mut rounds) = (world.work(1), Rounds::default());
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally { published: 1, idle: 1, ..Tally::default() }));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally { published: 1, idle: 1, ..Tally::default() }));
     world.runtime.sleep(30_000).await;
     world.write(ID, 1).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally::default()));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally::default()));
     world.runtime.sleep(30_000).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(published(1)));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(published(1)));
     world.write(ID, 2).await;
     world.runtime.sleep(60_000).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally::default()));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally::default()));
 }
 
 #[tokio::test]
@@ -207,16 +207,16 @@ async fn sweeps_find_what_has_no_marker_active_ones_hourly_all_daily() {
     let young = CollectionId::from_u128(8);
     world.create(young).await;
     let (work, mut rounds) = (world.work(1), Rounds::default());
-    work.round(&mut rounds).await.unwrap();
+    work.round(&mut rounds, Sweep::None).await.unwrap();
     world.write(ID, 0).await;
     world.write(young, 0).await;
     world.runtime.sleep(HOUR_MS - 1).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally::default()));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally::default()));
     world.runtime.sleep(1).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(published(1)));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(published(1)));
     assert_eq!((world.watermark(ID).await, world.watermark(young).await), (0, 1));
     world.runtime.sleep(23 * HOUR_MS).await;
-    assert_eq!(work.round(&mut rounds).await, Ok(Tally { published: 1, idle: 1, ..Tally::default() }));
+    assert_eq!(work.round(&mut rounds, Sweep::None).await, Ok(Tally { published: 1, idle: 1, ..Tally::default() }));
     assert_eq!(world.watermark(ID).await, 1);
 }
 
@@ -247,7 +247,7 @@ async fn an_abandoned_pass_leaves_marker_and_lease_as_they_were() {
 async fn watching_ends_when_it_is_asked_to() {
     let world = marked().await;
     world.stop.ask();
-    assert_eq!(world.work(1).watch(1_000).await, Tally::default());
+    assert_eq!(world.work(1).watch(1_000, Sweep::None).await, Tally::default());
     assert_eq!(world.work(1).run(Sweep::None).await, Err(WorkError::Stopped));
     assert!(world.is_marked(ID).await);
 }

@@ -8,6 +8,7 @@ use segment::row::RowView;
 use segment::{BatchPlace, DeleteVector, Segment, SegmentError};
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// A stored row: number of its segment in the manifest, and its row there.
@@ -96,12 +97,13 @@ impl OpenSegment {
         format!("{}/{part}", self.named.prefix)
     }
 
-    pub(crate) fn block(&self, place: segment::Place) -> Block {
-        Block { key: self.key(&place.part), range: place.range }
+    /// A stretch of one of its parts.
+    pub fn block(&self, part: &str, range: Range<u64>) -> Block {
+        Block { key: self.key(part), range }
     }
 
     pub(crate) fn batch_block(&self, place: &BatchPlace) -> Block {
-        Block { key: self.key(&place.part), range: place.range.clone() }
+        self.block(&place.part, place.range.clone())
     }
 
     /// What opening it told. Panics unless [`crate::StoredReader::open`] has succeeded.
@@ -185,6 +187,18 @@ impl Base {
 
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (u32, &OpenSegment)> {
         (0..).zip(self.segments.iter().map(|segment| &**segment))
+    }
+}
+
+/// The inverse of [`as_upsert`]. Panics if it carries no vector.
+pub fn as_row<'a>(position: Position, upsert: &'a OperationView<'_>) -> RowView<'a> {
+    RowView {
+        position,
+        id: upsert.id,
+        vector: upsert.embedding.expect("an insertion carries a vector"),
+        document: upsert.document,
+        uri: upsert.uri,
+        metadata: upsert.metadata.as_deref(),
     }
 }
 

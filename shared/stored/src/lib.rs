@@ -15,7 +15,7 @@ mod fetch;
 mod layer;
 mod reader;
 
-pub use base::{Base, Hidden, OpenSegment, Place, as_upsert};
+pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
 pub use fetch::{Block, Blocks, Room};
 pub use layer::{Fact, Facts, Layer, Questions, Wanted};
 pub use reader::{RowScan, StoredReader};

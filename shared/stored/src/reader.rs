@@ -35,7 +35,10 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         let mut blocks = Vec::new();
         for (number, segment) in base.numbered() {
             if segment.head.get().is_none() {
-                blocks.push(segment.block(segment::head_place(&segment.named)));
+                blocks.push({
+                    let place = segment::head_place(&segment.named);
+                    segment.block(&place.part, place.range)
+                });
             }
             let dead = &base.dead[number as usize];
             if dead.get().is_none()
@@ -143,7 +146,11 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         let missing: Vec<&OpenSegment> =
             base.numbered().map(|(_, segment)| segment).filter(|segment| segment.filter.get().is_none()).collect();
         let place = |segment: &&OpenSegment| {
-            segment.head().filter_place().map(|place| segment.block(place)).map_err(|e| segment.damaged(&e))
+            segment
+                .head()
+                .filter_place()
+                .map(|place| segment.block(&place.part, place.range))
+                .map_err(|e| segment.damaged(&e))
         };
         let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
@@ -159,7 +166,11 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         let missing: Vec<&OpenSegment> =
             base.numbered().map(|(_, segment)| segment).filter(|segment| segment.positions.get().is_none()).collect();
         let place = |segment: &&OpenSegment| {
-            segment.head().positions_place().map(|place| segment.block(place)).map_err(|e| segment.damaged(&e))
+            segment
+                .head()
+                .positions_place()
+                .map(|place| segment.block(&place.part, place.range))
+                .map_err(|e| segment.damaged(&e))
         };
         let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {

@@ -38,6 +38,15 @@ impl PackId {
         PackId { level, first: Lsn(lsn.0 - lsn.0 % PackId::length(level)) }
     }
 
+    /// The pack at `key`; `None` if that is no pack's.
+    pub fn of_key(key: &str) -> Option<Self> {
+        let mut parts = key.rsplit('/');
+        let (first, level, kind) = (parts.next()?, parts.next()?, parts.next()?);
+        let first = Lsn(u64::from_str_radix(first, 16).ok()?);
+        let level = level.parse().ok().filter(|level| (1..=limits::PACK_LEVELS).contains(level))?;
+        (kind == "pack").then_some(PackId { level, first })
+    }
+
     /// The fragments in it.
     pub const fn lsns(self) -> Range<Lsn> {
         self.first..Lsn(self.first.0 + PackId::length(self.level))
