@@ -331,12 +331,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         self.runtime.now().plus_ms(WRITE_DEADLINE_MS)
     }
 
-    /// Where the log was last seen to end, or else where it ends.
+    /// Where the log was last seen to end, or else where it ends. What was seen before others compacted and collected the log
+    /// is worth nothing: an idempotency key that remembered it would refer to fragments that are gone.
     pub(crate) async fn log_end(&self, seen: &SeenRow) -> Result<LogEnd, AppendError> {
         let id = seen.row.id;
         match self.memory.end(id) {
-            Some(end) => Ok(end),
-            None => self.writer(&CatalogRows { gateway: self, id }).find_end(seen.row.manifest.compacted).await,
+            Some(end) if end.next >= seen.row.watermark() => Ok(end),
+            _ => self.writer(&CatalogRows { gateway: self, id }).find_end(seen.row.manifest.compacted).await,
         }
     }
 

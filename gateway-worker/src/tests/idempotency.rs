@@ -1,7 +1,9 @@
 //! Requests with an `Idempotency-Key`: carried out once, in whichever isolate and however often they are sent.
 
 use super::*;
+use catalog::{Maintenance, PublishFrom};
 use futures_util::future::join_all;
+use model::Manifest;
 
 fn keyed(key: &str) -> World {
     World { key: Some(key.to_owned()), ..World::new() }
@@ -22,6 +24,37 @@ async fn a_repeated_write_is_carried_out_once() {
     }
     let (_, body) = world.post(&format!("{collection}/get"), json!({})).await;
     assert_eq!(body["metadatas"], json!([{ "n": 2 }]), "the old write is not applied again");
+}
+
+/// An isolate was idle while others wrote, and a compactor and garbage collection took all of it.
+#[tokio::test]
+async fn a_key_is_not_remembered_from_before_what_was_collected() {
+    let world = World::new();
+    let collection = world.collection("docs").await;
+    let id = CollectionId::parse(&collection[1..]).unwrap();
+    for record in ["a", "b", "c"] {
+        world.add(&collection, record).await;
+    }
+    let mut ends = Vec::new();
+    for lsn in (0..3).map(Lsn) {
+        let key = keys::fragment(id, lsn);
+        let body = world.store.get(&key).await.unwrap().unwrap();
+        ends.push(wal::fragment::decode_header(&body).unwrap().as_end());
+        world.store.delete(&key).await.unwrap();
+    }
+    let (catalog, manifest) = (&world.catalog.inner, Manifest { compacted: ends[2], ..Manifest::default() });
+    assert!(catalog.publish(id, PublishFrom { generation: 0, gc_epoch: 0 }, &manifest).await.unwrap());
+    catalog.raise_gc_floor(id, Lsn(3)).await.unwrap();
+
+    let world = World { key: Some("k".to_owned()), ..world };
+    let idle = Memory::default();
+    idle.see_end(id, ends[0]);
+    for memory in [&idle, &Memory::default()] {
+        let answer = world.send_with(memory, &Nothing, "POST", &format!("{collection}/add"), record("d")).await;
+        assert_eq!(answer.0, StatusCode::CREATED, "{}", answer.1);
+    }
+    let log = world.store.list(&keys::log_prefix(id), None).await.unwrap();
+    assert_eq!(log, [keys::fragment(id, Lsn(3))]);
 }
 
 #[tokio::test]
