@@ -73,8 +73,8 @@ pub struct DeleteVectorRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeleteVectorPlace {
-    /// The roaring bitmap in its portable format, as base64.
+    /// The bytes of the object that it would be, as base64.
     Inline(String),
-    /// The key of an object that is the roaring bitmap in its portable format.
+    /// The key of an object that is the bitmap: `docs/formats.md` has its bytes.
     Object(String),
 }

@@ -11,7 +11,7 @@ use model::{SegmentRef, SetHash};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Size at which an object of rows is complete, in bytes of its rows.
-const ROWS_PART_BYTES: usize = 16 * 1024 * 1024;
+const ROWS_PART_BYTES: usize = if cfg!(test) { 256 * 1024 } else { 16 * 1024 * 1024 };
 
 /// Takes rows in the order of their positions and makes parts of them, each as soon as it is full.
 ///
@@ -63,8 +63,9 @@ pub(crate) fn codes_name(part: u32) -> String {
 }
 
 impl Builder {
-    /// A segment without rows, whose vectors will have `dimension` numbers.
+    /// A segment without rows, whose vectors will have `dimension` numbers: at least one.
     pub fn new(dimension: usize) -> Self {
+        assert!(dimension > 0, "a vector has at least one number");
         Builder {
             dimension,
             rows: 0,

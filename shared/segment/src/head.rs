@@ -101,9 +101,13 @@ impl Head {
         }
         let sections = body[FIXED_BYTES..].chunks_exact(ENTRY_BYTES).map(Section::decode).collect::<Option<_>>();
         let set_hash: [u8; 16] = *body[24..].first_chunk().ok_or_else(cut_off)?;
+        let dimension = u32_at(16).ok_or_else(cut_off)?;
+        if dimension == 0 {
+            return Err(damaged("vectors without numbers"));
+        }
         Ok(Head {
             rows: u32_at(12).ok_or_else(cut_off)?,
-            dimension: u32_at(16).ok_or_else(cut_off)?,
+            dimension,
             set_hash: SetHash(u128::from_le_bytes(set_hash)),
             sections: sections.ok_or_else(|| damaged("a section ends before it begins"))?,
         })
@@ -140,5 +144,94 @@ impl Section {
         } else {
             Err(damaged(format_args!("section {} does not match its checksum", self.kind)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A head is read as it was written; a head that was changed is an error.
+
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn any_head() -> impl Strategy<Value = Head> {
+        let section = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>()).prop_map(
+            |(kind, part, start, length, checksum)| {
+                let start = u64::from(start) << 20;
+                Section { kind, part, range: start..start + u64::from(length), checksum }
+            },
+        );
+        (any::<u32>(), 1..u32::MAX, any::<u128>(), vec(section, 0..9)).prop_map(
+            |(rows, dimension, set_hash, sections)| Head { rows, dimension, set_hash: SetHash(set_hash), sections },
+        )
+    }
+
+    /// `head` with the checksum that its bytes now have.
+    fn resealed(mut head: Vec<u8>) -> Vec<u8> {
+        let at = head.len() - 8;
+        let checksum = xxh3_64(&head[..at]);
+        head[at..].copy_from_slice(&checksum.to_le_bytes());
+        head
+    }
+
+    proptest! {
+        #[test]
+        fn decode_inverts_encode(head in any_head(), rest in vec(any::<u8>(), 0..20)) {
+            let bytes = head.encode();
+            prop_assert_eq!(bytes.len(), Head::bytes(head.sections.len()));
+            for length in 0..bytes.len() {
+                prop_assert!(Head::decode(&bytes[..length]).is_err(), "{} bytes were accepted", length);
+            }
+            prop_assert_eq!(Head::decode(&[bytes, rest].concat()), Ok(head));
+        }
+
+        #[test]
+        fn a_flipped_bit_anywhere_is_noticed(head in any_head(), at: prop::sample::Index, bit in 0..8_u8) {
+            let mut bytes = head.encode();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(Head::decode(&bytes).is_err());
+            let _ = Head::decode(&resealed(bytes));
+        }
+
+        #[test]
+        fn decode_survives_any_bytes(bytes in vec(any::<u8>(), 0..300)) {
+            prop_assert!(Head::decode(&bytes).is_err());
+            prop_assert!(Head::decode(&[&MAGIC[..], &VERSION.to_le_bytes(), &bytes].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_head_has_are_errors() {
+        let section = Section { kind: 9, part: 0, range: 5..7, checksum: 1 };
+        let head = Head { rows: 1, dimension: 1, set_hash: SetHash(1), sections: vec![section] };
+        let with = |at: usize, bytes: &[u8]| {
+            let mut head = head.encode();
+            head[at..at + bytes.len()].copy_from_slice(bytes);
+            Head::decode(&resealed(head))
+        };
+        assert_eq!(with(0, b"OPALSEG1"), Ok(head.clone()));
+        for (case, at, bytes) in [
+            ("another magic", 0, &b"OPALSEG2"[..]),
+            ("no dimension", 16, &[0; 4]),
+            ("more sections than bytes", 20, &[2, 0, 0, 0]),
+            ("four billion sections", 20, &[0xff; 4]),
+            ("a section beyond all numbers", FIXED_BYTES + 8, &[0xff; 8]),
+        ] {
+            assert!(matches!(with(at, bytes), Err(SegmentError::Damaged(_))), "{case}");
+        }
+        assert_eq!(with(8, &[2, 0, 0, 0]), Err(SegmentError::Version(2)));
+    }
+
+    #[test]
+    fn unknown_sections_are_passed_over() {
+        let section = |kind, part| Section { kind, part, range: 0..1, checksum: u64::from(part) };
+        let sections =
+            vec![section(77, 0), section(Kind::Rows as u32, 0), section(78, 1), section(Kind::Rows as u32, 1)];
+        let head = Head { rows: 1, dimension: 1, set_hash: SetHash(1), sections };
+        let head = Head::decode(&head.encode()).unwrap();
+        assert_eq!(head.parts(Kind::Rows).iter().map(|section| section.part).collect::<Vec<_>>(), [0, 1]);
+        assert!(head.section(Kind::Batches).is_err());
     }
 }

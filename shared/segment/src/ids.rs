@@ -42,7 +42,7 @@ impl IdHash {
 /// The pages of an index of `entries`, which come in any order and have different hashes.
 pub(crate) fn encode(mut entries: Vec<(IdHash, u32)>) -> Vec<u8> {
     entries.sort_unstable();
-    let mut section = Vec::with_capacity(section_bytes(entries.len()));
+    let mut section = Vec::with_capacity(entries.len().div_ceil(PAGE_ENTRIES) * PAGE_BYTES);
     for page in entries.chunks(PAGE_ENTRIES) {
         let start = section.len();
         for (hash, row) in page {
@@ -54,10 +54,6 @@ pub(crate) fn encode(mut entries: Vec<(IdHash, u32)>) -> Vec<u8> {
         section.extend_from_slice(&checksum.to_le_bytes());
     }
     section
-}
-
-fn section_bytes(rows: usize) -> usize {
-    rows.div_ceil(PAGE_ENTRIES) * PAGE_BYTES
 }
 
 /// The id index of a segment, as far as its manifest tells.
@@ -87,67 +83,83 @@ impl IdIndex {
         let reach = (2.0 * f64::from(self.rows).sqrt()).ceil() as u64 + 2;
         let reach = reach.saturating_mul(1 << (2 * spread.min(20)));
         let guess = hash.guess(self.rows);
-        let last = u64::from(self.rows).saturating_sub(1);
-        let page = |entry: u64| entry.min(last) / PAGE_ENTRIES as u64;
+        let page = |entry: u64| entry / PAGE_ENTRIES as u64;
         let (first, last) = (page(guess.saturating_sub(reach)), page(guess.saturating_add(reach)));
-        let byte = |page: u64| self.at + page * PAGE_BYTES as u64;
+        let byte = |page: u64| self.at + page.min(self.pages()) * PAGE_BYTES as u64;
         byte(first)..byte(last + 1)
     }
 
     /// All of it.
     pub fn whole(&self) -> Range<u64> {
-        self.at..self.at + section_bytes(crate::index(self.rows)) as u64
+        self.at..self.at + self.pages() * PAGE_BYTES as u64
+    }
+
+    fn pages(&self) -> u64 {
+        u64::from(self.rows).div_ceil(PAGE_ENTRIES as u64)
     }
 
     /// Looks for `hash` in `bytes`, the part of the head object that begins at `start` and holds [`IdIndex::range`].
-    /// Errors: a page is damaged.
+    /// Errors: a page that the answer depends on is damaged, or `bytes` are not whole pages of the index.
     pub fn find(&self, hash: IdHash, start: u64, bytes: &[u8]) -> Result<Found, SegmentError> {
-        let first_page = crate::index((start - self.at) / PAGE_BYTES as u64);
-        let pages = bytes.len() / PAGE_BYTES;
-        let entries = |page: usize| page_entries(self.rows, first_page + page);
-        // The last page that does not begin above the hash.
-        let begins = |page: usize| IdHash(*bytes[page * PAGE_BYTES..].first_chunk().expect("pages are whole"));
-        let (mut low, mut high) = (0, pages);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if begins(middle) <= hash { low = middle + 1 } else { high = middle }
+        let stretch = self.stretch(start, bytes)?;
+        let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
+        // Of the pages around the answer both are checked: it does not matter then what the others said on the way there.
+        let above = pages.partition_point(|page| page.first_chunk().is_some_and(|first| *first <= hash.0));
+        if let Some(page) = pages.get(above) {
+            checked_page(page)?;
         }
-        let Some(page) = low.checked_sub(1) else {
-            return Ok(if first_page == 0 { Found::Absent } else { Found::Beyond });
+        let goes_on = above == pages.len() && stretch.end < self.pages();
+        let Some(at) = above.checked_sub(1) else {
+            return Ok(if stretch.start == 0 && !goes_on { Found::Absent } else { Found::Beyond });
         };
-        let body = checked_page(&bytes[page * PAGE_BYTES..][..PAGE_BYTES])?;
-        let own = body.chunks_exact(ENTRY_BYTES).take(entries(page));
-        for entry in own {
-            if entry[..16] == hash.0 {
-                return Ok(Found::Row(u32::from_le_bytes(*entry[16..].first_chunk().expect("four bytes"))));
-            }
+        let own = self.entries_of(stretch.start + at as u64, &pages[at])?;
+        if let Ok(found) = own.binary_search_by(|entry| entry[..16].cmp(&hash.0)) {
+            return Ok(Found::Row(self.row(&own[found])?));
         }
-        let last_known = IdHash(*body[(entries(page) - 1) * ENTRY_BYTES..].first_chunk().expect("entries are whole"));
-        let is_last = page + 1 == pages && first_page + pages < section_bytes(crate::index(self.rows)) / PAGE_BYTES;
-        Ok(if is_last && last_known < hash { Found::Beyond } else { Found::Absent })
+        let is_above_all = own.last().is_none_or(|last| last[..16] < hash.0[..]);
+        Ok(if goes_on && is_above_all { Found::Beyond } else { Found::Absent })
     }
 
-    /// All rows by hash, from the whole section. Errors: a page is damaged.
+    /// All rows by hash, from the whole section. Errors: it is damaged.
     pub fn entries(&self, section: &[u8]) -> Result<Vec<(IdHash, u32)>, SegmentError> {
+        if self.stretch(self.at, section)?.end != self.pages() {
+            return Err(damaged("the id index is cut off"));
+        }
         let mut all = Vec::with_capacity(crate::index(self.rows));
-        for (number, page) in section.chunks(PAGE_BYTES).enumerate() {
-            let body = checked_page(page)?;
-            for entry in body.chunks_exact(ENTRY_BYTES).take(page_entries(self.rows, number)) {
-                let hash = IdHash(*entry.first_chunk().expect("sixteen bytes"));
-                all.push((hash, u32::from_le_bytes(*entry[16..].first_chunk().expect("four bytes"))));
+        for (number, page) in (0..).zip(section.as_chunks::<PAGE_BYTES>().0) {
+            for entry in self.entries_of(number, page)? {
+                let hash = IdHash(*entry.first_chunk().expect("an entry begins with a hash"));
+                all.push((hash, self.row(entry)?));
             }
         }
         Ok(all)
     }
+
+    /// The numbers of the pages in `bytes`, which begin at `start`.
+    fn stretch(&self, start: u64, bytes: &[u8]) -> Result<Range<u64>, SegmentError> {
+        let (page, size) = (PAGE_BYTES as u64, bytes.len() as u64);
+        let first = start.checked_sub(self.at).filter(|before| (before | size).is_multiple_of(page));
+        let numbers = first.map(|before| before / page..before / page + size / page);
+        numbers.filter(|numbers| numbers.end <= self.pages()).ok_or_else(|| damaged("not pages of the id index"))
+    }
+
+    /// The entries of page `number`.
+    fn entries_of<'p>(&self, number: u64, page: &'p [u8; PAGE_BYTES]) -> Result<&'p [[u8; ENTRY_BYTES]], SegmentError> {
+        let (entries, _) = checked_page(page)?.as_chunks();
+        let before = number.saturating_mul(PAGE_ENTRIES as u64);
+        let own = u64::from(self.rows).saturating_sub(before).min(PAGE_ENTRIES as u64);
+        Ok(&entries[..own as usize])
+    }
+
+    fn row(&self, entry: &[u8; ENTRY_BYTES]) -> Result<u32, SegmentError> {
+        let row = u32::from_le_bytes(*entry.last_chunk().expect("an entry ends with a row"));
+        if row < self.rows { Ok(row) } else { Err(damaged("an id has a row that the segment does not have")) }
+    }
 }
 
-fn page_entries(rows: u32, page: usize) -> usize {
-    (crate::index(rows) - (page * PAGE_ENTRIES).min(crate::index(rows))).min(PAGE_ENTRIES)
-}
-
-fn checked_page(page: &[u8]) -> Result<&[u8], SegmentError> {
-    let (body, checksum) = page.split_last_chunk::<8>().ok_or_else(|| damaged("a page of the id index is cut off"))?;
-    if page.len() == PAGE_BYTES && xxh3_64(body) == u64::from_le_bytes(*checksum) {
+fn checked_page(page: &[u8; PAGE_BYTES]) -> Result<&[u8], SegmentError> {
+    let (body, checksum) = page.split_last_chunk::<8>().expect("a page is longer");
+    if xxh3_64(body) == u64::from_le_bytes(*checksum) {
         Ok(body)
     } else {
         Err(damaged("a page of the id index does not match its checksum"))
@@ -155,6 +167,8 @@ fn checked_page(page: &[u8]) -> Result<&[u8], SegmentError> {
 }
 
 const FILTER_BITS_PER_ROW: u64 = 16;
+/// In smaller filters the probes of different ids are the same too often.
+const FILTER_WORDS_MIN: u64 = 16;
 const FILTER_PROBES: u64 = 11;
 
 /// A Bloom filter over the ids of a segment: of those that are not there it lets one in two thousand pass.
@@ -163,7 +177,7 @@ pub struct IdFilter(Vec<u64>);
 
 impl IdFilter {
     pub(crate) fn new(hashes: impl Iterator<Item = IdHash>, rows: usize) -> Self {
-        let words = (rows as u64 * FILTER_BITS_PER_ROW).div_ceil(64).max(1);
+        let words = (rows as u64 * FILTER_BITS_PER_ROW).div_ceil(64).max(FILTER_WORDS_MIN);
         let mut filter = IdFilter(vec![0; crate::index(words)]);
         for hash in hashes {
             for bit in filter.bits(hash) {
@@ -202,3 +216,6 @@ impl IdFilter {
         self.0.len() * 8
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub mod positions;
 mod reader;
 pub mod row;
 pub mod rows;
+#[cfg(test)]
+mod testing;
 
 pub use builder::{Builder, Built, Part};
 pub use delete_vector::DeleteVector;

@@ -78,9 +78,8 @@ impl Segment {
         let section = head.section(Kind::Batches)?;
         let range = index(section.range.start)..index(section.range.end);
         let directory = section.check(start.get(range).ok_or_else(|| damaged("the head is cut off"))?)?;
-        let batches = batches(directory)?;
-        let rows = batches.last().map_or(0, |batch| batch.first_row);
-        if rows > head.rows || (batches.is_empty() && head.rows > 0) {
+        let (batches, rows) = batches(directory)?;
+        if rows != head.rows {
             return Err(damaged("the batches have other rows than the segment"));
         }
         Ok(Segment { head, batches })
@@ -124,8 +123,9 @@ impl Segment {
         }
     }
 
-    /// Where the batch with `row` is.
+    /// Where the batch with `row` is. Panics if the segment has no such row.
     pub fn batch_of(&self, row: u32) -> BatchPlace {
+        assert!(row < self.rows(), "a row of a segment has a smaller number than there are rows");
         self.batch(self.batches.partition_point(|batch| batch.first_row <= row) - 1)
     }
 
@@ -180,8 +180,8 @@ impl Segment {
     }
 }
 
-/// The batches in their directory: see [`crate::Builder`].
-fn batches(directory: &[u8]) -> Result<Vec<Batch>, SegmentError> {
+/// The batches in their directory, and the number of their rows: see [`crate::Builder`].
+fn batches(directory: &[u8]) -> Result<(Vec<Batch>, u32), SegmentError> {
     let (words, rest) = directory.as_chunks::<4>();
     let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
     let cut_off = || damaged("the directory of batches is cut off");
@@ -194,11 +194,17 @@ fn batches(directory: &[u8]) -> Result<Vec<Batch>, SegmentError> {
         for _ in 0..count {
             let mut next = || words.next().ok_or_else(cut_off);
             let (length, rows, checksum) = (next()?, next()?, next()?);
+            if rows == 0 {
+                return Err(damaged("a batch without rows"));
+            }
             batches.push(Batch { part, start, length, first_row, checksum });
             start = start.checked_add(length).ok_or_else(cut_off)?;
             first_row = first_row.checked_add(rows).ok_or_else(cut_off)?;
         }
         part += 1;
     }
-    Ok(batches)
+    Ok((batches, first_row))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 
 use crate::row::RowView;
 use crate::{SegmentError, damaged};
-use arrow_format::ipc::MetadataVersion;
+use arrow_format::ipc::planus::ReadAsRoot;
+use arrow_format::ipc::{MessageHeaderRef, MessageRef, MetadataVersion};
 use arrow2::array::{Array, FixedSizeListArray, PrimitiveArray, UInt64Array, Utf8Array};
 use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field, Schema};
@@ -13,8 +14,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Size at which a batch is complete, in bytes of its rows.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
+/// An Arrow message begins with so many bytes of ones.
+const CONTINUATION_BYTES: usize = 4;
 /// Most rows of a batch.
-pub(crate) const BATCH_ROWS_MAX: usize = 4_096;
+pub(crate) const BATCH_ROWS_MAX: usize = if cfg!(test) { 500 } else { 4_096 };
 
 /// What a batch must hash to: half of its XXH3-64.
 #[expect(clippy::cast_possible_truncation, reason = "half of a hash is enough to notice damage")]
@@ -115,6 +118,27 @@ impl RowsPart {
     }
 }
 
+/// Whether `message` is one record batch, and all lengths in it are of bytes that it has: the Arrow reader asks for memory,
+/// and adds, before it looks at what is there.
+fn lengths_are_true(message: &[u8]) -> bool {
+    let lengths = || {
+        let (_, rest) = message.split_at_checked(CONTINUATION_BYTES)?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (metadata, body) = rest.split_at_checked(usize::try_from(i32::from_le_bytes(*length)).ok()?)?;
+        let metadata = MessageRef::read_as_root(metadata).ok()?;
+        let MessageHeaderRef::RecordBatch(batch) = metadata.header().ok()?? else { return None };
+        let whole = i64::try_from(body.len()).ok()?;
+        let is_whole = metadata.body_length().ok()? == whole && batch.compression().ok()?.is_none();
+        let mut left = whole;
+        for buffer in batch.buffers().ok()?? {
+            left = left.checked_sub(buffer.length()).filter(|_| buffer.length() >= 0 && buffer.offset() >= 0)?;
+        }
+        let nodes = batch.nodes().ok()??;
+        Some(is_whole && left >= 0 && nodes.iter().all(|node| (0..=whole).contains(&node.length())))
+    };
+    message.starts_with(&[0xff; CONTINUATION_BYTES]) && lengths() == Some(true)
+}
+
 /// A decoded batch of rows.
 #[derive(Clone, Debug)]
 pub struct RowBatch {
@@ -132,6 +156,9 @@ pub struct RowBatch {
 impl RowBatch {
     /// The batch in `message`, which is one of an Arrow file of rows with vectors of `dimension`. Cost: one copy.
     pub(crate) fn decode(message: &[u8], first_row: u32, dimension: usize) -> Result<Self, SegmentError> {
+        if !lengths_are_true(message) {
+            return Err(damaged("a batch is not as long as it says"));
+        }
         let fields = fields(dimension);
         let ipc_schema = IpcSchema { fields: write::default_ipc_fields(&fields), is_little_endian: true };
         let metadata = read::StreamMetadata { schema: Schema::from(fields), version: MetadataVersion::V5, ipc_schema };
@@ -177,5 +204,80 @@ impl RowBatch {
             uri: self.uris.get(at),
             metadata: self.metadatas.get(at),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is under a right checksum may still be wrong: then it is an error and no panic, and takes little memory.
+
+    use super::*;
+    use crate::row::Row;
+    use crate::testing::rows;
+    use proptest::prelude::*;
+
+    /// The message of a batch of these rows.
+    fn message(rows: &[Row], dimension: usize) -> Vec<u8> {
+        let mut pending = Pending::default();
+        rows.iter().for_each(|row| pending.push(&row.view()));
+        let mut part = RowsPart::new(dimension);
+        part.push(pending);
+        let (file, first, lengths) = part.finish();
+        file[first..first + lengths[0]].to_vec()
+    }
+
+    fn read(batch: &RowBatch) -> Vec<Row> {
+        batch.rows().map(|row| batch.row(row).to_row()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn changed_bytes_are_no_reason_to_panic(
+            seed: u64,
+            count in 1..6_usize,
+            dimension in 1..6_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            in_metadata: bool,
+        ) {
+            let mut message = message(&rows(seed, count, dimension), dimension);
+            let end = if in_metadata { message.len().min(600) } else { message.len() };
+            for (at, byte) in changes {
+                let at = at.index(end);
+                message[at] = byte;
+            }
+            if let Ok(batch) = RowBatch::decode(&message, 0, dimension) {
+                read(&batch);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_with_its_own_dimension_and_length_only() {
+        let rows = rows(5, 6, 4);
+        let message = message(&rows, 4);
+        assert_eq!(read(&RowBatch::decode(&message, 0, 4).unwrap()), rows);
+        for length in 0..message.len() {
+            assert!(RowBatch::decode(&message[..length], 0, 4).is_err(), "{length} bytes were accepted");
+        }
+        assert!(RowBatch::decode(&[&message[..], &[0]].concat(), 0, 4).is_err());
+        for dimension in [1, 2, 3, 5, 24, 65_536] {
+            assert!(RowBatch::decode(&message, 0, dimension).is_err(), "dimension {dimension}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_are_not_there_are_errors() {
+        let message = message(&rows(5, 6, 4), 4);
+        let mut noticed = 0;
+        for at in (4..600).step_by(4) {
+            for hostile in [u64::MAX, 1 << 62, 1 << 40, 1 << 31, u64::from(u32::MAX)] {
+                let mut message = message.clone();
+                message[at..at + 8].copy_from_slice(&hostile.to_le_bytes());
+                noticed += usize::from(RowBatch::decode(&message, 0, 4).is_err());
+            }
+        }
+        assert!(noticed > 300, "only {noticed} were noticed");
     }
 }

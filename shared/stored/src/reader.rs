@@ -4,7 +4,8 @@ use crate::StoredError;
 use crate::base::{Base, OpenSegment, Place};
 use crate::fetch::{Block, Blocks, Room};
 use bytes::Bytes;
-use model::{DeleteVectorPlace, Position, SegmentRef};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use model::{DeleteVectorPlace, Position, SegmentRef, limits};
 use segment::ids::{Found, IdIndex};
 use segment::row::RowView;
 use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment};
@@ -30,7 +31,8 @@ pub struct StoredReader<'a, S> {
 }
 
 impl<S: ObjectStore> StoredReader<'_, S> {
-    /// Opens all segments: heads and delete vectors. Cost: a get for each that is not known yet, all at once.
+    /// Opens all segments: heads and delete vectors. Cost: a get for each that is not known yet, first all heads at once,
+    /// then all vectors that are objects.
     pub async fn open(&self, base: &Base) -> Result<(), StoredError> {
         let mut blocks = Vec::new();
         for (number, segment) in base.numbered() {
@@ -42,15 +44,16 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             }
             let dead = &base.dead[number as usize];
             if dead.get().is_none()
-                && let Some((count, text)) = inline_dead(&base.manifest.segments[number as usize])
+                && let named = &base.manifest.segments[number as usize]
+                && let Some(text) = inline_dead(named)
             {
-                let vector = DeleteVector::decode_inline(text, count);
+                let vector = DeleteVector::decode_inline(text, named);
                 let _ = dead.set(vector.map_err(|error| segment.damaged(&error))?);
             }
         }
         let bodies = self.fetch(&blocks).await?;
         let mut bodies = bodies.into_iter();
-        for (number, segment) in base.numbered() {
+        for (_, segment) in base.numbered() {
             // Another request may have opened it meanwhile: what was fetched says the same.
             if blocks.iter().any(|block| block.key == segment.key("head")) {
                 let body = bodies.next().expect("a body for each block");
@@ -61,28 +64,29 @@ impl<S: ObjectStore> StoredReader<'_, S> {
                 }
                 let _ = segment.head.set(head);
             }
-            self.read_dead(base, number).await?;
         }
-        Ok(())
+        self.read_dead(base).await
     }
 
-    async fn read_dead(&self, base: &Base, number: u32) -> Result<(), StoredError> {
-        let (dead, named) = (&base.dead[number as usize], &base.manifest.segments[number as usize]);
-        if dead.get().is_some() {
-            return Ok(());
+    /// Reads the delete vectors that are objects.
+    async fn read_dead(&self, base: &Base) -> Result<(), StoredError> {
+        let missing = base.numbered().filter(|(number, _)| base.dead[*number as usize].get().is_none());
+        let reads = missing.map(|(number, segment)| async move {
+            let named = &base.manifest.segments[number as usize];
+            let vector = match named.dead.as_ref().map(|dead| &dead.place) {
+                None => DeleteVector::default(),
+                Some(DeleteVectorPlace::Inline(_)) => unreachable!("an inline vector was decoded before"),
+                Some(DeleteVectorPlace::Object(key)) => {
+                    let body = self.whole(key).await?;
+                    DeleteVector::decode(&body, named).map_err(|error| segment.damaged(&error))?
+                }
+            };
+            Ok::<_, StoredError>((number, vector))
+        });
+        let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(limits::CONNECTIONS_MAX));
+        while let Some((number, vector)) = reads.try_next().await? {
+            let _ = base.dead[number as usize].set(vector);
         }
-        let vector = match &named.dead {
-            None => DeleteVector::default(),
-            Some(reference) => {
-                let DeleteVectorPlace::Object(key) = &reference.place else {
-                    unreachable!("an inline vector was decoded before")
-                };
-                let body = self.whole(key).await?;
-                DeleteVector::decode(&body, reference.count)
-                    .map_err(|error| base.segments[number as usize].damaged(&error))?
-            }
-        };
-        let _ = dead.set(vector);
         Ok(())
     }
 
@@ -274,10 +278,9 @@ impl<'b> RowScan<'b> {
     }
 }
 
-fn inline_dead(named: &SegmentRef) -> Option<(u32, &str)> {
-    let dead = named.dead.as_ref()?;
-    match &dead.place {
-        DeleteVectorPlace::Inline(text) => Some((dead.count, text)),
+fn inline_dead(named: &SegmentRef) -> Option<&str> {
+    match &named.dead.as_ref()?.place {
+        DeleteVectorPlace::Inline(text) => Some(text),
         DeleteVectorPlace::Object(_) => None,
     }
 }
