@@ -136,7 +136,10 @@ impl<S: ObjectStore> StoredReader<'_, S> {
                 fact.row = Some(row.to_row());
                 Ok(())
             }
-            _ => Err(StoredError::Corrupt("an id index names the row of another id".to_owned())),
+            _ => {
+                let prefix = &base.segments[place.segment as usize].named.prefix;
+                Err(StoredError::Corrupt(format!("{prefix}: the id index names the row of another id")))
+            }
         })
         .await?;
         Ok(facts)

@@ -11,6 +11,8 @@
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
 
 mod base;
+#[cfg(test)]
+mod bounds;
 mod fetch;
 mod layer;
 mod reader;

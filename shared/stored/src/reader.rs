@@ -359,3 +359,6 @@ impl<'b> Cursor<'b> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
