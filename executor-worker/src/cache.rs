@@ -2,9 +2,10 @@
 
 use model::{CollectionId, LogEnd, Manifest, Timestamp, limits};
 use query::{PlanError, Source};
-use runtime::Runtime;
+use runtime::{Runtime, beating};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use stored::{Base, Blocks, Facts, Layer, Room};
 use wal::Fragment;
@@ -20,12 +21,52 @@ pub struct Cache {
     promised: RefCell<Vec<(Lease, usize)>>,
 }
 
-/// A right that ends when its holder gives it back, or else when the holder must have been answered: an isolate may drop
-/// a request without running its destructors.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// By this a request shows the others that it is still there: an isolate may drop a request at any await, without running
+/// its destructors.
+#[derive(Clone, Default)]
+pub(crate) struct Pulse(Rc<Cell<u64>>);
+
+impl Pulse {
+    /// The result of `future`, which is done in the sight of the others.
+    pub(crate) async fn during<F: Future>(&self, runtime: &impl Runtime, future: Pin<&mut F>) -> F::Output {
+        beating(runtime, limits::BEAT_MS, || self.0.set(self.0.get() + 1), future).await
+    }
+}
+
+/// A right that ends when its holder gives it back, or else when somebody who waits for it finds the holder gone.
+#[derive(Clone)]
 struct Lease {
     number: u64,
-    until: Timestamp,
+    holder: Pulse,
+}
+
+/// What a request that waits has seen of the holders that it waits for, by the numbers of their leases.
+#[derive(Default)]
+struct Watch {
+    seen: HashMap<u64, Sight>,
+}
+
+/// A beat, since when it has been the last one, and how often it was found to be.
+#[derive(Clone, Copy)]
+struct Sight {
+    beat: u64,
+    since: Timestamp,
+    looks: u64,
+}
+
+impl Watch {
+    /// Looks at the holder once more; whether it counts as gone. Silence alone does not prove it: a busy isolate comes to
+    /// all its timers late, and who waits must not conclude from that before the holder could beat. So there must have
+    /// been twice as many looks, too, as there usually are between two beats.
+    fn finds_gone(&mut self, lease: &Lease, now: Timestamp) -> bool {
+        let first = Sight { beat: lease.holder.0.get(), since: now, looks: 0 };
+        let sight = self.seen.entry(lease.number).or_insert(first);
+        if sight.beat != first.beat {
+            *sight = first;
+        }
+        sight.looks += 1;
+        now.ms_since(sight.since) > limits::SILENCE_MS && sight.looks > 2 * limits::BEAT_MS / limits::POLL_MS
+    }
 }
 
 struct Entry {
@@ -110,24 +151,26 @@ impl Tail {
 /// The right to read a long stretch of a log into the cache: others wait instead of fetching the same.
 pub(crate) struct Turn<'a> {
     tail: &'a RefCell<Tail>,
-    lease: Lease,
+    /// Its number.
+    lease: u64,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.tail.borrow_mut().lease.take_if(|lease| *lease == self.lease);
+        self.tail.borrow_mut().lease.take_if(|lease| lease.number == self.lease);
     }
 }
 
 /// The promise that some memory is there to work with.
 pub(crate) struct Permit<'a> {
     promised: &'a RefCell<Vec<(Lease, usize)>>,
-    lease: Lease,
+    /// Its number.
+    lease: u64,
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.promised.borrow_mut().retain(|(lease, _)| *lease != self.lease);
+        self.promised.borrow_mut().retain(|(lease, _)| lease.number != self.lease);
     }
 }
 
@@ -155,8 +198,8 @@ impl Cache {
         self.clock.get()
     }
 
-    fn lease(&self, now: Timestamp) -> Lease {
-        Lease { number: self.tick(), until: now.plus_ms(limits::REQUEST_DEADLINE_MS) }
+    fn lease(&self, holder: &Pulse) -> Lease {
+        Lease { number: self.tick(), holder: holder.clone() }
     }
 
     /// Drops what is remembered of a collection.
@@ -193,41 +236,51 @@ impl Cache {
     }
 
     /// Waits while another request reads a long stretch of `tail`, then takes the turn if this one might do so as well:
-    /// if nothing was read yet, or fragments are so large that several copies of the next one would hurt.
+    /// if nothing was read yet, or fragments are so large that several copies of the next one would hurt. It has the turn
+    /// as long as `holder` beats.
     ///
     /// Errors: [`PlanError::Unavailable`] after [`limits::EXECUTORS_TIMEOUT_MS`].
     pub(crate) async fn turn<'a>(
         &self,
         tail: &'a RefCell<Tail>,
+        holder: &Pulse,
         runtime: &impl Runtime,
     ) -> Result<Option<Turn<'a>>, PlanError> {
+        let mut watch = Watch::default();
         let take = || {
-            let now = runtime.now();
             let mut tail = tail.borrow_mut();
-            if tail.lease.is_some_and(|lease| lease.until > now) {
+            if tail.lease.as_ref().is_some_and(|lease| !watch.finds_gone(lease, runtime.now())) {
                 return None;
             }
             let is_long = !tail.was_read || tail.fragment_bytes_max > limits::SHARED_PROBE_BYTES;
-            tail.lease = is_long.then(|| self.lease(now));
-            Some(tail.lease)
+            tail.lease = is_long.then(|| self.lease(holder));
+            Some(tail.lease.as_ref().map(|lease| lease.number))
         };
         let lease = poll(take, runtime).await?;
         Ok(lease.map(|lease| Turn { tail, lease }))
     }
 
-    /// Waits until `bytes` of the memory for running reads are free; who asks for more than all of it gets all.
+    /// Waits until `bytes` of the memory for running reads are free; who asks for more than all of it gets all. They are
+    /// promised as long as `holder` beats.
     ///
     /// Errors: as [`Cache::turn`].
-    pub(crate) async fn permit(&self, bytes: usize, runtime: &impl Runtime) -> Result<Permit<'_>, PlanError> {
+    pub(crate) async fn permit(
+        &self,
+        bytes: usize,
+        holder: &Pulse,
+        runtime: &impl Runtime,
+    ) -> Result<Permit<'_>, PlanError> {
         let bytes = bytes.min(limits::EXECUTOR_WORK_BYTES);
+        let mut watch = Watch::default();
         let promise = || {
             let now = runtime.now();
             let mut promised = self.promised.borrow_mut();
-            promised.retain(|(lease, _)| lease.until > now);
+            promised.retain(|(lease, _)| !watch.finds_gone(lease, now));
             let used: usize = promised.iter().map(|(_, bytes)| bytes).sum();
-            let lease = (used + bytes <= limits::EXECUTOR_WORK_BYTES).then(|| self.lease(now))?;
+            let lease = (used + bytes <= limits::EXECUTOR_WORK_BYTES).then(|| self.lease(holder))?;
+            let number = lease.number;
             promised.push((lease, bytes));
-            Some(lease)
+            Some(number)
         };
         let lease = poll(promise, runtime).await?;
         Ok(Permit { promised: &self.promised, lease })

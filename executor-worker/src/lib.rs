@@ -13,7 +13,7 @@ mod entry;
 mod search;
 
 use bytes::Bytes;
-use cache::{Cache, Tail, Version};
+use cache::{Cache, Pulse, Tail, Version};
 use futures_util::future::join;
 use http::{Request, Response, StatusCode};
 use model::safeguard::{Safeguard, holds};
@@ -25,6 +25,7 @@ use segment::row::{Row, RowView};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::pin;
 use storage::ObjectStore;
 use stored::{Base, Place, StoredError, StoredReader, Wanted, as_upsert};
 use wal::{Fragment, Reader, TailError};
@@ -49,13 +50,17 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// not known yet.
     pub async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
         let version = self.cache.version(&plan.source);
-        let answer = match plan.level {
-            ReadLevel::IndexOnly => {
-                let tail = RefCell::new(Tail::above(&version.base));
-                self.answer(plan, &version, &tail).await
+        let pulse = Pulse::default();
+        let answer = pin!(async {
+            match plan.level {
+                ReadLevel::IndexOnly => {
+                    let tail = RefCell::new(Tail::above(&version.base));
+                    self.answer(plan, &version, &tail, &pulse).await
+                }
+                _ => self.run_on(plan, &version, &pulse).await,
             }
-            _ => self.run_on(plan, &version).await,
-        };
+        });
+        let answer = pulse.during(&self.runtime, answer).await;
         let is_at_fault = matches!(answer, Err(PlanError::Corrupt(_) | PlanError::Missing(_)));
         if is_at_fault || version.tail.borrow().check().is_err() {
             // Should what was remembered be at fault, the next read does not rest on it.
@@ -65,15 +70,22 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         answer
     }
 
-    async fn run_on(&self, plan: &QueryPlan, version: &Version) -> Result<Answer, PlanError> {
+    async fn run_on(&self, plan: &QueryPlan, version: &Version, pulse: &Pulse) -> Result<Answer, PlanError> {
         // What is stored is asked for while the log is looked at; what fails here fails again where it is needed.
-        let (caught_up, _) = join(Box::pin(self.catch_up(plan, version)), Box::pin(self.prefetch(plan, version))).await;
+        let (caught_up, _) =
+            join(Box::pin(self.catch_up(plan, version, pulse)), Box::pin(self.prefetch(plan, version))).await;
         caught_up?;
-        self.answer(plan, version, &version.tail).await
+        self.answer(plan, version, &version.tail, pulse).await
     }
 
     /// Answers from `version` and the log in `tail`, as far as that was read.
-    async fn answer(&self, plan: &QueryPlan, version: &Version, tail: &RefCell<Tail>) -> Result<Answer, PlanError> {
+    async fn answer(
+        &self,
+        plan: &QueryPlan,
+        version: &Version,
+        tail: &RefCell<Tail>,
+        pulse: &Pulse,
+    ) -> Result<Answer, PlanError> {
         let (end, begun) = {
             let tail = tail.borrow();
             tail.check()?;
@@ -81,7 +93,9 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         };
         let (hits, count) = match begun {
             Beginning::Answered(hits, count) => (hits, count),
-            Beginning::Scan(scan, search) => Box::pin(self.go_on(plan, version, tail, &end, *scan, *search)).await?,
+            Beginning::Scan(scan, search) => {
+                Box::pin(self.go_on(plan, version, tail, &end, (*scan, *search), pulse)).await?
+            }
         };
         Ok(Answer { end, hits, count })
     }
@@ -92,16 +106,16 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         version: &Version,
         tail: &RefCell<Tail>,
         end: &LogEnd,
-        mut scan: Scan<'_>,
-        search: Search<'_>,
+        (mut scan, search): (Scan<'_>, Search<'_>),
+        pulse: &Pulse,
     ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
         if !version.base.is_empty() {
-            let _permit = self.cache.permit(stored_bytes(plan, &version.base), &self.runtime).await?;
+            let _permit = self.cache.permit(stored_bytes(plan, &version.base), pulse, &self.runtime).await?;
             scan.compete(Box::pin(self.rivals(&search)).await?);
         }
         let must_read_log = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
         let bytes = scan_bytes(&tail.borrow());
-        let _permit = if must_read_log { Some(self.cache.permit(bytes, &self.runtime).await?) } else { None };
+        let _permit = if must_read_log { Some(self.cache.permit(bytes, pulse, &self.runtime).await?) } else { None };
         Box::pin(self.read_again(&mut scan, version, tail, end, &self.reader(plan))).await?;
         let places: Vec<Place> = scan.wanted_rows().into_iter().map(Place::of_number).collect();
         self.stored().visit(&version.base, &places, |place, row| scan.give(place.number(), &as_upsert(row))).await?;
@@ -137,19 +151,19 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Reads what was written since the tail was last brought up to date. Several requests may do so at once: each reads
     /// for itself (a probe sent before a request began proves nothing to it) and adds what the others have not. Where
     /// much is to be read they take turns.
-    async fn catch_up(&self, plan: &QueryPlan, version: &Version) -> Result<(), PlanError> {
+    async fn catch_up(&self, plan: &QueryPlan, version: &Version, pulse: &Pulse) -> Result<(), PlanError> {
         let tail = &version.tail;
         let limit = match plan.level {
             ReadLevel::IndexAndWal => Lsn(u64::MAX),
             _ => Lsn(version.base.manifest.watermark().0 + limits::BOUNDED_READ_FRAGMENTS),
         };
-        let _turn = self.cache.turn(tail, &self.runtime).await?;
+        let _turn = self.cache.turn(tail, pulse, &self.runtime).await?;
         let (from, was_read) = (tail.borrow().end, tail.borrow().was_read);
         if was_read && !holds(Safeguard::ProbeOfOnesOwn) {
             return tail.borrow().check();
         }
         let is_long = !was_read && limit > from.next;
-        let _permit = if is_long { Some(self.cache.permit(READ_BYTES, &self.runtime).await?) } else { None };
+        let _permit = if is_long { Some(self.cache.permit(READ_BYTES, pulse, &self.runtime).await?) } else { None };
         let take = async |fragments: Vec<Fragment>| {
             let questions = {
                 let tail = tail.borrow();

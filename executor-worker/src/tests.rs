@@ -3,7 +3,9 @@
 use super::*;
 use model::{CollectionId, LogEnd, Lsn, Manifest, Operation, OperationKind, Space, Timestamp, keys, limits};
 use query::{Read, Source};
-use runtime::{ManualRuntime, NativeRuntime, Runtime};
+use runtime::{ManualRuntime, NativeRuntime, Runtime, SimulatedRuntime};
+use std::cell::Cell;
+use std::rc::Rc;
 use storage::{Faulty, MemoryStore, PutMode};
 use wal::{RefreshError, RowSource, RowView, Writer};
 
@@ -170,12 +172,45 @@ async fn plans_cross_http() {
 }
 
 #[tokio::test]
-async fn who_vanishes_in_the_middle_of_a_read_blocks_nobody_for_ever() {
+async fn who_vanishes_in_the_middle_of_a_read_is_waited_for_a_moment_only() {
     let (cache, clock) = (Cache::default(), ManualRuntime::default());
     let version = cache.version(&source_of(COLLECTION));
     let tail = &version.tail;
-    std::mem::forget(cache.turn(tail, &clock).await);
-    std::mem::forget(cache.permit(usize::MAX, &clock).await);
-    assert!(cache.turn(tail, &clock).await.is_err() && cache.permit(1, &clock).await.is_ok(), "first the turn ends");
-    assert!(cache.turn(tail, &clock).await.is_ok());
+    std::mem::forget(cache.turn(tail, &Pulse::default(), &clock).await);
+    std::mem::forget(cache.permit(usize::MAX, &Pulse::default(), &clock).await);
+    let mine = Pulse::default();
+    let turn = cache.turn(tail, &mine, &clock).await;
+    let permit = cache.permit(1, &mine, &clock).await;
+    assert!(turn.is_ok_and(|turn| turn.is_some()) && permit.is_ok());
+    let waited_ms = clock.now().0;
+    assert!((limits::BEAT_MS..3 * limits::SILENCE_MS).contains(&waited_ms), "{waited_ms} ms");
+}
+
+#[test]
+fn who_reads_for_long_is_waited_for() {
+    const LONG_MS: u64 = 5 * limits::SILENCE_MS;
+    let runtime = SimulatedRuntime::new(1);
+    let (began, done) = (runtime.now(), Rc::new(Cell::new(false)));
+    let (clock, ended) = (runtime.clone(), Rc::clone(&done));
+    runtime.spawn(async move {
+        let cache = Cache::default();
+        let version = cache.version(&source_of(COLLECTION));
+        let tail = &version.tail;
+        let (reader, next) = (Pulse::default(), Pulse::default());
+        let turn = cache.turn(tail, &reader, &clock).await;
+        let permit = cache.permit(usize::MAX, &reader, &clock).await;
+        let reads = async {
+            clock.sleep(LONG_MS).await;
+            drop((turn, permit));
+        };
+        let waits = async {
+            let granted = (cache.turn(tail, &next, &clock).await.is_ok(), cache.permit(1, &next, &clock).await.is_ok());
+            assert_eq!(granted, (true, true));
+            assert!(clock.now().ms_since(began) >= LONG_MS, "the reader was thought to be gone");
+        };
+        let (reads, waits) = (pin!(reads), pin!(waits));
+        futures_util::future::join(reader.during(&clock, reads), next.during(&clock, waits)).await;
+        ended.set(true);
+    });
+    assert!(runtime.run(100_000) && done.get());
 }

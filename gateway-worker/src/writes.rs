@@ -13,11 +13,11 @@ use crate::wire::configuration::schema_entries_for;
 use crate::wire::records::{Batch, check_count, check_read};
 use crate::{Executors, Gateway};
 use catalog::{Catalog, CatalogError};
-use futures_util::future::{Either, join, select};
+use futures_util::future::join;
 use model::safeguard::{Safeguard, holds};
 use model::{CollectionId, LogEnd, Operation, Timestamp, keys, limits};
 use query::{Read, ReadLevel};
-use runtime::Runtime;
+use runtime::{Runtime, beating};
 use std::cell::RefCell;
 use std::pin::pin;
 use storage::{ObjectStore, PutMode};
@@ -317,14 +317,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
 
     /// Runs `future` and says meanwhile that the holder of the turn is alive.
     async fn beating<T>(&self, turn: &Turn<'_>, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        loop {
-            turn.beat(self.runtime.now());
-            match select(future.as_mut(), pin!(self.runtime.sleep(limits::BEAT_MS))).await {
-                Either::Left((value, _)) => return value,
-                Either::Right(_) => {}
-            }
-        }
+        beating(&self.runtime, limits::BEAT_MS, || turn.beat(self.runtime.now()), pin!(future)).await
     }
 
     fn write_deadline(&self) -> Timestamp {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use model::limits::{BODY_BYTES_MAX, WORKER_MEMORY_BYTES};
+use model::limits::{BODY_BYTES_MAX, BODY_TIMEOUT_MS, INTAKE_TIMEOUT_MS, REQUEST_DEADLINE_MS, WORKER_MEMORY_BYTES};
 use stack::Stack;
 
 use crate::harness::{Api, Bucket, Collection, Reply, fragment_key, own_stack_with};
+
+/// Longer than any answer may take: for the turn, the body and the request there is time, one after the other.
+const PATIENCE: Duration = Duration::from_millis(INTAKE_TIMEOUT_MS + BODY_TIMEOUT_MS + REQUEST_DEADLINE_MS + 10_000);
 
 /// Base64 of a vector of 384 dimensions: `[1.0; 384]`.
 fn vector() -> String {
@@ -62,7 +65,7 @@ fn eight_writers_of_ten_megabytes_take_turns() {
         for _ in 0..8 {
             let (url, body, peak, acknowledged) = (&url, body.clone(), &peak, &acknowledged);
             scope.spawn(move || {
-                let api = Api::new(url);
+                let api = Api::new(url).patient(PATIENCE);
                 let collection = api.fresh_collection();
                 for _ in 0..3 {
                     let reply = post(&api, &collection.verb("add"), body.clone());
@@ -77,7 +80,8 @@ fn eight_writers_of_ten_megabytes_take_turns() {
     let (peak, acknowledged) = (peak.into_inner(), acknowledged.into_inner());
     println!("8 writers of 10 MB: {acknowledged} of 24 written, {:.1} MiB at most", peak as f64 / f64::from(1 << 20));
     assert!(peak <= WORKER_MEMORY_BYTES && acknowledged >= 8, "{peak} {acknowledged}");
-    let (api, collection) = (Api::new(&*url), Api::new(&*url).fresh_collection());
+    let api = Api::new(&*url).patient(PATIENCE);
+    let collection = api.fresh_collection();
     post(&api, &collection.verb("add"), body).expect(201);
     assert_eq!(first_count(&stack, &collection), count);
 }
@@ -86,7 +90,7 @@ fn eight_writers_of_ten_megabytes_take_turns() {
 fn the_largest_body_is_written_and_one_byte_more_is_refused() {
     for (name, document) in [("largest-vectors", ""), ("largest-documents", &*"words of a document ".repeat(50))] {
         let stack = measured_stack(name);
-        let api = Api::new(stack.gateway_url());
+        let api = Api::new(stack.gateway_url()).patient(PATIENCE);
         let (mut body, count) = batch(BODY_BYTES_MAX, document);
         let collection = api.fresh_collection();
         let reply = post(&api, &collection.verb("add"), body.clone()).expect(201);
@@ -136,7 +140,7 @@ fn filled(head: &str, unit: &str, tail: &str) -> String {
 #[test]
 fn what_would_outgrow_memory_is_refused_and_harms_nobody() {
     let stack = measured_stack("expanding");
-    let api = Api::new(stack.gateway_url());
+    let api = Api::new(stack.gateway_url()).patient(PATIENCE);
     let collection = api.fresh_collection();
     for (index, (verb, what, body)) in expanding().into_iter().enumerate() {
         let reply = post(&api, &collection.verb(verb), body());
@@ -150,7 +154,7 @@ fn what_would_outgrow_memory_is_refused_and_harms_nobody() {
 #[test]
 fn broken_bodies_of_any_size_are_refused() {
     let stack = measured_stack("broken");
-    let api = Api::new(stack.gateway_url());
+    let api = Api::new(stack.gateway_url()).patient(PATIENCE);
     let collection = api.fresh_collection();
     for bytes in [10_000, 2_000_000, 20_000_000] {
         let (whole, _) = batch(bytes, "text");
@@ -171,7 +175,7 @@ fn broken_bodies_of_any_size_are_refused() {
 fn clients_that_leave_take_no_memory_with_them() {
     use std::io::Write;
     let stack = measured_stack("leavers");
-    let api = Api::new(stack.gateway_url());
+    let api = Api::new(stack.gateway_url()).patient(PATIENCE);
     let collection = api.fresh_collection();
     let (body, _) = batch(20_000_000, "text");
     let address = api.url().strip_prefix("http://").unwrap();

@@ -1,6 +1,6 @@
 //! Ports for what a program takes from the world besides storage: the present, randomness, sleep and outgoing HTTP.
 //!
-//! It knows nothing of stores, catalogs or records. In reading order: [`Runtime`], [`Http`], [`within`], [`Backoff`];
+//! It knows nothing of stores, catalogs or records. In reading order: [`Runtime`], [`Http`], [`within`], [`beating`], [`Backoff`];
 //! then an adapter per platform, chosen by target: `WorkerRuntime` on wasm32, [`NativeRuntime`] elsewhere, and, for
 //! tests, `SimulatedRuntime`: virtual time and a seed.
 //!
@@ -16,7 +16,7 @@
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use model::{Timestamp, limits};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 #[cfg(any(test, feature = "test-util"))]
 mod manual;
@@ -78,6 +78,23 @@ pub async fn within<R: Runtime, T>(runtime: &R, ms: u64, future: impl Future<Out
     match select(pin!(future), pin!(runtime.sleep(ms))).await {
         Either::Left((value, _)) => Some(value),
         Either::Right(((), _)) => None,
+    }
+}
+
+/// The result of `future`. `beat` is called first, and again whenever `every_ms` milliseconds have passed: so that others
+/// see that somebody still works on it. (Pinned already: a large future would be kept twice.)
+pub async fn beating<R: Runtime, F: Future>(
+    runtime: &R,
+    every_ms: u64,
+    beat: impl Fn(),
+    mut future: Pin<&mut F>,
+) -> F::Output {
+    loop {
+        beat();
+        match select(future.as_mut(), pin!(runtime.sleep(every_ms))).await {
+            Either::Left((value, _)) => return value,
+            Either::Right(_) => {}
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// Longer than any answer of the API may take.
+/// Longer than the answer to a small request may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An older connection is not used again: workerd closes it after 5 s, and nobody listens for that between two calls.
