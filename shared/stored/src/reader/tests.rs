@@ -277,7 +277,7 @@ fn read_all(bucket: &Bucket<ManualRuntime>) -> Result<(), StoredError> {
     now(reader.read_positions(&base))?;
     now(reader.scan_rows(&base, |_, _| Ok::<_, StoredError>(ControlFlow::Continue(()))))?;
     let (codes, rows) = segment::codes_place(&bucket.manifest.segments[0], 0);
-    let body = now(reader.fetch(&[base.segments[0].block(codes)]))?;
+    let body = now(reader.fetch(&[base.segments[0].block(&codes.part, codes.range)]))?;
     let open = &base.segments[0];
     open.head().check_codes(0, &body[0]).map_err(|error| open.damaged(&error))?;
     assert_eq!(rows, 0..ROWS);
