@@ -44,7 +44,8 @@ pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Progr
     let toolchain = tools::wasm::toolchain(place)?;
     build::workers(place, &toolchain, workers)?;
     let mut natives = place::cargo();
-    natives.args(["build", "--package", "devstore", "--package", "compactor-job", "--bins"]);
+    // All of the workspace, so that what they stand on is compiled with the features that tests want, and once.
+    natives.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
     sh::step("compiling devstore and the compactor", natives.current_dir(&place.root))?;
     let (devstore, compactor) = (place.devstore(), place.compactor());
     Ok(Programs { workerd, sqld, devstore, compactor, miniflare: PathBuf::new(), workers: place.workers() })
