@@ -35,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "query",
             "runtime",
             "storage",
+            "stored",
             "wal",
         ],
     ),
