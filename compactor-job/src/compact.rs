@@ -21,7 +21,8 @@ use storage::{ObjectStore, PutError, PutMode};
 use stored::{Base, Blocks, Layer, Place, RowScan, StoredError, StoredReader, Wanted};
 use wal::{Fragment, Reader, TailError};
 
-/// Delete vectors up to this size, in bytes, are in the manifest itself.
+/// Delete vectors up to this size, in bytes, are in the manifest itself, if memory is not so small that they are more than
+/// a thousandth of it.
 const INLINE_BYTES_MAX: usize = 1_024;
 /// Tries of one step that others have overtaken.
 const ATTEMPTS_MAX: u32 = 16;
@@ -260,7 +261,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
 
     async fn write_dead(&self, row: &CollectionRow, dead: &DeleteVector) -> Result<DeleteVectorRef, CompactError> {
         let body = dead.encode();
-        let place = if body.len() <= INLINE_BYTES_MAX {
+        let place = if body.len() <= INLINE_BYTES_MAX.min(self.memory_bytes / 1_000) {
             DeleteVectorPlace::Inline(dead.encode_inline())
         } else {
             let key = keys::delete_vector(row.id, row.gc_epoch, self.nonce(row));

@@ -1,20 +1,57 @@
 //! The catalog as everybody sees it: behind a network.
 
+use crate::ledger::Ledger;
 use crate::world::Network;
 use catalog::{
     Catalog, CatalogError, CollectionChange, DatabaseRow, ExecutorRow, Maintenance, MemoryCatalog, NewCollection, Page,
     PublishFrom, Upkeep, Version,
 };
 use model::{CollectionId, CollectionRow, Lsn, Manifest};
-use runtime::Runtime;
+use runtime::{Runtime, SimulatedRuntime};
 use serde_json::{Map, Value};
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// [`MemoryCatalog`] behind delays, lost requests and lost replies.
 #[derive(Clone)]
 pub(crate) struct SimulatedCatalog {
     pub(crate) network: Rc<Network>,
+    pub(crate) inner: Recorded,
+    /// Whether a compactor or a collector asks.
+    pub(crate) of_keeper: bool,
+}
+
+/// [`MemoryCatalog`], of which the ledger learns what it says of logs and segments.
+#[derive(Clone)]
+pub(crate) struct Recorded {
     pub(crate) inner: MemoryCatalog,
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) clock: SimulatedRuntime,
+}
+
+/// All but the calls that are recorded.
+impl Deref for Recorded {
+    type Target = MemoryCatalog;
+
+    fn deref(&self) -> &MemoryCatalog {
+        &self.inner
+    }
+}
+
+impl Recorded {
+    async fn publish(&self, id: CollectionId, from: PublishFrom, manifest: &Manifest) -> Result<bool, CatalogError> {
+        let done = self.inner.publish(id, from, manifest).await;
+        if done == Ok(true) {
+            self.ledger.published(id, manifest);
+        }
+        done
+    }
+
+    async fn raise_gc_floor(&self, id: CollectionId, floor: Lsn) -> Result<(), CatalogError> {
+        let done = self.inner.raise_gc_floor(id, floor).await;
+        self.ledger.raised(id, self.clock.now(), floor);
+        done
+    }
 }
 
 impl SimulatedCatalog {
@@ -24,6 +61,11 @@ impl SimulatedCatalog {
         call: impl Future<Output = Result<T, CatalogError>>,
     ) -> Result<T, CatalogError> {
         let unavailable = |why: &str| Err(CatalogError::Unavailable(why.to_owned()));
+        if self.of_keeper {
+            // Between what was seen and what is done about it, it matters most.
+            let weight = if matches!(what, "publish" | "raise_gc_epoch") { 4 } else { 1 };
+            self.network.suspend(&self.network.runtime, weight).await;
+        }
         let fate = self.network.catalog_fate(what);
         if fate.there_ms > 0 {
             self.network.runtime.sleep(fate.there_ms).await;

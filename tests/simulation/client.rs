@@ -11,26 +11,35 @@ use serde_json::{Map, Value, json};
 /// The path of everything in the default database.
 pub(crate) const COLLECTIONS: &str = "/api/v2/tenants/default_tenant/databases/default_database/collections";
 
-/// Few records, so that writes meet.
-const IDS: [&str; 4] = ["a", "b", "c", "d"];
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Habits {
+    /// Of 100 calls, so many delete by filter.
+    pub(crate) deletions: u64,
+    /// So many records there are at most: few, so that writes meet; several, so that there are several segments.
+    pub(crate) ids: usize,
+}
+
+const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 const N_MAX: u64 = 3;
 const X_MAX: u64 = 4;
 
-/// Something to ask for. `deletions`: of 100 calls, so many delete by filter; `token`: the number of the call.
-pub(crate) fn draw(runtime: &SimulatedRuntime, deletions: u64, token: CallId) -> Action {
-    if runtime.chance(10 * deletions) {
+/// Something to ask for; `token`: the number of the call.
+pub(crate) fn draw(runtime: &SimulatedRuntime, habits: &Habits, token: CallId) -> Action {
+    let ids = &IDS[..habits.ids];
+    if runtime.chance(10 * habits.deletions) {
         return Action::DeleteWhere(small(runtime, N_MAX));
     }
     match runtime.below(100) {
-        0..35 => Action::Write(changes(runtime, OperationKind::Upsert)),
-        35..45 => Action::Write(changes(runtime, OperationKind::Add)),
-        45..58 => Action::Write(changes(runtime, OperationKind::Update)),
+        0..35 => Action::Write(changes(runtime, ids, OperationKind::Upsert)),
+        35..45 => Action::Write(changes(runtime, ids, OperationKind::Add)),
+        45..58 => Action::Write(changes(runtime, ids, OperationKind::Update)),
         58..66 => {
             let delete = |id: String| Change { kind: OperationKind::Delete, id, n: None, x: None };
-            Action::Write(std::iter::once(marker(token)).chain(some_ids(runtime)).map(delete).collect())
+            Action::Write(std::iter::once(marker(token)).chain(some_ids(runtime, ids)).map(delete).collect())
         }
         66..78 => Action::Get { ids: None, n: None },
-        78..82 => Action::Get { ids: Some(some_ids(runtime)), n: None },
+        78..82 => Action::Get { ids: Some(some_ids(runtime, ids)), n: None },
         82..90 => Action::Get { ids: None, n: Some(small(runtime, N_MAX)) },
         90..94 => Action::Count,
         _ => Action::Query(small(runtime, X_MAX)),
@@ -48,13 +57,13 @@ fn small(runtime: &SimulatedRuntime, limit: u64) -> i64 {
 }
 
 /// One, two or three of them.
-fn some_ids(runtime: &SimulatedRuntime) -> Vec<String> {
-    let begin = runtime.below(IDS.len() as u64);
-    let ids = IDS.iter().cycle().skip(usize::try_from(begin).unwrap_or(0));
+fn some_ids(runtime: &SimulatedRuntime, ids: &[&str]) -> Vec<String> {
+    let begin = runtime.below(ids.len() as u64);
+    let ids = ids.iter().cycle().skip(usize::try_from(begin).unwrap_or(0));
     ids.take(*runtime.pick(&[1, 1, 2, 3])).map(|id| (*id).to_owned()).collect()
 }
 
-fn changes(runtime: &SimulatedRuntime, kind: OperationKind) -> Vec<Change> {
+fn changes(runtime: &SimulatedRuntime, ids: &[&str], kind: OperationKind) -> Vec<Change> {
     let needs_vector = kind != OperationKind::Update;
     let change = |id| Change {
         kind,
@@ -63,7 +72,7 @@ fn changes(runtime: &SimulatedRuntime, kind: OperationKind) -> Vec<Change> {
         x: (needs_vector || runtime.chance(500)).then(|| small(runtime, X_MAX)),
     };
     // An update has vectors for all of its records or for none.
-    let mut changes: Vec<Change> = some_ids(runtime).into_iter().map(change).collect();
+    let mut changes: Vec<Change> = some_ids(runtime, ids).into_iter().map(change).collect();
     let x = changes[0].x;
     changes.iter_mut().filter(|change| change.x.is_some() != x.is_some()).for_each(|change| change.x = x);
     changes

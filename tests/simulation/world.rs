@@ -1,24 +1,21 @@
-//! A small world: gateways and executors that lose their memory, clients that lose patience, a compactor, a garbage
-//! collection that stops half way, and between all of them a network that loses, delays and stalls.
+//! A small world: gateways and executors that lose their memory, clients that lose patience, compactors and collectors of
+//! garbage that die at work, and between all of them a network that loses, delays and stalls.
 
-use crate::catalog::SimulatedCatalog;
+use crate::catalog::{self as simulated, SimulatedCatalog};
 use crate::check::check;
-use crate::client;
+use crate::client::{self, Habits};
 use crate::history::{Action, CallId, History, Outcome};
 use crate::ledger::{Ledger, Recorded, fragment_of};
 use bytes::Bytes;
-use catalog::{Catalog, MemoryCatalog};
-use compactor_job::compact::{Compactor, Stats};
-use compactor_job::work::{Compact, CompactError};
+use catalog::MemoryCatalog;
 use executor_worker::{Executor, cache::Cache};
 use gateway_worker::memory::Memory;
 use gateway_worker::{Executors, Gateway, Settings};
 use http::Request;
-use model::{CollectionId, Lsn, Timestamp, keys, limits};
+use model::{CollectionId, keys, limits};
 use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, SimulatedRuntime, within};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
 use std::rc::Rc;
@@ -26,35 +23,49 @@ use storage::{
     Etag, Fate, Fault, Faulty, MemoryStore, ObjectStore, OperationKind, PutError, PutMode, ReadError, Retry,
 };
 
-const SECOND_MS: u64 = 1_000;
+pub(crate) const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
+const DAY_MS: u64 = 24 * HOUR_MS;
 /// Steps after which a world that has not come to rest never will.
 const STEPS_MAX: usize = 400_000;
 const STORE_NAME: &str = "simulated";
 
 /// What a seed makes of the world, besides the order of events.
 #[derive(Clone, Debug)]
-struct Climate {
+pub(crate) struct Climate {
     clients: usize,
     calls: usize,
     collections: usize,
-    /// Of 100 calls, so many delete by filter.
-    deletions: u64,
+    habits: Habits,
     /// Longest way between two machines, in ms.
     hop_ms_max: u64,
     /// Of 1,000 operations of store and catalog, so many meet a fault.
     faults_per_mille: u64,
     /// Of 1,000 operations, so many find their machine suspended meanwhile.
     freezes_per_mille: u64,
+    /// Of 1,000 operations of compactors and collectors, so many more.
+    suspensions_per_mille: u64,
+    /// For how long, in ms, at most one of these.
+    freezes_ms: &'static [u64],
     /// Of 1,000 calls, so many find a gateway or an executor that has lost its memory.
     cold_per_mille: u64,
     /// Of 1,000 calls, so many are given up by their client soon.
     impatient_per_mille: u64,
     /// Pauses of clients, in ms, each up to one of these.
     pauses_ms: &'static [u64],
-    /// Pauses of the compactor and of the garbage collection; without, there are neither.
-    housekeeping_ms: Option<u64>,
+    /// Pauses of compactors and of garbage collection, in ms; without, there are neither.
+    pub(crate) housekeeping_ms: Option<u64>,
+    pub(crate) compactors: u64,
+    pub(crate) collectors: u64,
+    /// A compactor that writes an object may need up to so long for it, in ms.
+    pub(crate) upload_ms: u64,
+    /// Bytes of memory of a compactor, one of these each time.
+    pub(crate) memory_bytes: &'static [usize],
+    /// For so long what nobody names any more is kept, in ms.
+    pub(crate) grace_ms: u64,
+    /// Of 1,000 compactions and collections of garbage, so many end with the death of their machine.
+    pub(crate) deaths_per_mille: u64,
 }
 
 /// Which worlds a seed may bring: [`Season::of`] it.
@@ -66,12 +77,14 @@ pub(crate) enum Season {
     Crowded,
     /// Little happens, and meanwhile machines stand still and garbage is collected.
     Sleepy,
+    /// Much is compacted, merged and collected, on machines that stand still for days.
+    Tidy,
 }
 
 impl Season {
-    const ALL: [Season; 4] = [Season::Crowded, Season::Sleepy, Season::Mixed, Season::Mixed];
+    const ALL: [Season; 4] = [Season::Crowded, Season::Sleepy, Season::Mixed, Season::Tidy];
 
-    /// Of four seeds in a row, one brings a crowd, one brings sleep.
+    /// Of four seeds in a row, one brings a crowd, one brings sleep, one brings order.
     pub(crate) fn of(seed: u64) -> Self {
         Season::ALL[usize::try_from(seed % 4).unwrap_or(0)]
     }
@@ -92,14 +105,23 @@ impl Climate {
             clients: *runtime.pick(&[2, 3, 3, 4]),
             calls: *runtime.pick(&[5, 8, 12]),
             collections: *runtime.pick(&[1, 1, 1, 2]),
-            deletions: 12,
+            habits: Habits { deletions: 12, ids: *runtime.pick(&[4, 4, 8]) },
             hop_ms_max: *runtime.pick(&[2, 10, 10, 100]),
             faults_per_mille: *runtime.pick(&[0, 30, 100, 250]),
             freezes_per_mille: *runtime.pick(&[0, 0, 10, 40]),
+            suspensions_per_mille: *runtime.pick(&[0, 0, 20]),
+            freezes_ms: &[30 * SECOND_MS, 2 * MINUTE_MS, 20 * MINUTE_MS, 3 * HOUR_MS, 12 * HOUR_MS],
             cold_per_mille: *runtime.pick(&[0, 50, 300]),
             impatient_per_mille: *runtime.pick(&[0, 0, 100]),
             pauses_ms,
             housekeeping_ms: *runtime.pick(&[None, Some(longest_ms / 10), Some(longest_ms / 2), Some(longest_ms)]),
+            compactors: 2,
+            upload_ms: 0,
+            collectors: *runtime.pick(&[1, 1, 2]),
+            // Little enough that a long log takes several steps.
+            memory_bytes: &[2_000, 20_000, 1 << 30],
+            grace_ms: *runtime.pick(&[0, 0, 20 * MINUTE_MS, DAY_MS]),
+            deaths_per_mille: *runtime.pick(&[0, 100]),
         };
         let few_faults = *runtime.pick(&[0, 0, 30]);
         match season {
@@ -108,7 +130,7 @@ impl Climate {
                 clients: 4,
                 calls: 10,
                 collections: 1,
-                deletions: *runtime.pick(&[12, 40]),
+                habits: Habits { deletions: *runtime.pick(&[12, 40]), ids: 4 },
                 freezes_per_mille: 0,
                 pauses_ms: paces[0],
                 housekeeping_ms: None,
@@ -124,6 +146,24 @@ impl Climate {
                 housekeeping_ms: Some(20 * MINUTE_MS),
                 ..mixed
             },
+            Season::Tidy => Climate {
+                clients: 3,
+                calls: 12,
+                collections: 1,
+                habits: Habits { deletions: 4, ids: 12 },
+                faults_per_mille: few_faults,
+                freezes_per_mille: *runtime.pick(&[0, 5]),
+                suspensions_per_mille: *runtime.pick(&[30, 80]),
+                freezes_ms: &[20 * MINUTE_MS, 40 * MINUTE_MS, 2 * HOUR_MS, 30 * HOUR_MS],
+                pauses_ms: &[5, 20 * MINUTE_MS, 3 * HOUR_MS],
+                housekeeping_ms: Some(20 * MINUTE_MS),
+                compactors: *runtime.pick(&[1, 2, 3]),
+                upload_ms: 20 * MINUTE_MS,
+                collectors: *runtime.pick(&[1, 2]),
+                memory_bytes: &[2_000],
+                grace_ms: *runtime.pick(&[0, 0, 20 * MINUTE_MS]),
+                ..mixed
+            },
         }
     }
 }
@@ -131,9 +171,9 @@ impl Climate {
 /// What lies between the machines.
 pub(crate) struct Network {
     pub(crate) runtime: SimulatedRuntime,
-    climate: Climate,
+    pub(crate) climate: Climate,
     /// Nothing fails any more.
-    quiet: Cell<bool>,
+    pub(crate) quiet: Cell<bool>,
     trace: RefCell<Option<String>>,
 }
 
@@ -147,7 +187,7 @@ pub(crate) struct CatalogFate {
 }
 
 impl Network {
-    fn note(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut *self.trace.borrow_mut() {
             let _ = writeln!(trace, "{:>12} {}", self.runtime.now().0 % 1_000_000_000_000, what());
         }
@@ -162,9 +202,22 @@ impl Network {
         if self.runtime.is_freezing() || !self.runtime.chance(self.climate.freezes_per_mille) {
             return None;
         }
-        let longest = *self.runtime.pick(&[30 * SECOND_MS, 2 * MINUTE_MS, 3 * HOUR_MS, 6 * HOUR_MS, 12 * HOUR_MS]);
+        let longest = *self.runtime.pick(self.climate.freezes_ms);
         self.runtime.freeze(longest);
         Some(self.runtime.below(longest))
+    }
+
+    /// Suspends the running machine of a compactor or a collector, if it is to be, before it sends something or just after;
+    /// `weight` times as often as usual.
+    pub(crate) async fn suspend(&self, machine: &SimulatedRuntime, weight: u64) {
+        let is_spared = self.quiet.get() || machine.is_freezing();
+        if is_spared || !machine.chance(weight * self.climate.suspensions_per_mille) {
+            return;
+        }
+        machine.freeze(*machine.pick(self.climate.freezes_ms));
+        if machine.chance(500) {
+            machine.sleep(1).await;
+        }
     }
 
     fn store_fate(&self, kind: OperationKind, key: &str) -> Fate {
@@ -199,8 +252,8 @@ impl Network {
         }
         let mut fate = CatalogFate { there_ms: self.hop_ms(), back_ms: self.hop_ms(), ..CatalogFate::default() };
         if self.runtime.is_freezing() || self.freeze().is_some() {
-            // The catalog answers at once; the machine hears of it when it wakes.
-            fate.there_ms = 0;
+            // The catalog answers at once, and the machine hears of it when it wakes; or it asks only then.
+            fate.there_ms = self.runtime.below(2);
         } else if self.runtime.chance(self.climate.faults_per_mille) {
             fate.request_lost = self.runtime.chance(500);
             fate.reply_lost = !fate.request_lost;
@@ -210,21 +263,21 @@ impl Network {
     }
 }
 
-type Store = Faulty<Recorded, SimulatedRuntime>;
+pub(crate) type Store = Faulty<Recorded, SimulatedRuntime>;
 
-struct World {
-    network: Rc<Network>,
-    runtime: SimulatedRuntime,
-    store: Store,
-    catalog: SimulatedCatalog,
-    ledger: Rc<Ledger>,
+pub(crate) struct World {
+    pub(crate) network: Rc<Network>,
+    pub(crate) runtime: SimulatedRuntime,
+    pub(crate) store: Store,
+    pub(crate) catalog: SimulatedCatalog,
+    pub(crate) ledger: Rc<Ledger>,
     history: History,
-    collections: RefCell<Vec<CollectionId>>,
+    pub(crate) collections: RefCell<Vec<CollectionId>>,
     gateways: Vec<RefCell<Rc<Memory>>>,
     executors: Vec<RefCell<Rc<Cache>>>,
-    /// How the gc floors rose.
-    floors: RefCell<HashMap<CollectionId, Vec<(Timestamp, Lsn)>>>,
-    clients_left: Cell<usize>,
+    pub(crate) clients_left: Cell<usize>,
+    /// Rows that merges have written again.
+    pub(crate) merged_rows: Cell<u64>,
 }
 
 /// What an execution came to.
@@ -235,7 +288,12 @@ pub(crate) struct Tally {
     pub(crate) unknown: usize,
     pub(crate) reads: usize,
     pub(crate) zombies: usize,
-    pub(crate) collected: usize,
+    /// Times that a gc floor was raised.
+    pub(crate) floors: usize,
+    pub(crate) published: usize,
+    pub(crate) merged_rows: u64,
+    /// Objects of segments that were collected.
+    pub(crate) deleted: usize,
 }
 
 impl Tally {
@@ -246,7 +304,10 @@ impl Tally {
         self.unknown += other.unknown;
         self.reads += other.reads;
         self.zombies += other.zombies;
-        self.collected += other.collected;
+        self.floors += other.floors;
+        self.published += other.published;
+        self.merged_rows += other.merged_rows;
+        self.deleted += other.deleted;
     }
 }
 
@@ -277,16 +338,17 @@ impl World {
         store.fates(move |kind, key| fates.store_fate(kind, key));
         let clock = runtime.between_machines();
         let inner = MemoryCatalog::with_clock(move || clock.now());
+        let inner = simulated::Recorded { inner, ledger: ledger.clone(), clock: runtime.between_machines() };
         Rc::new(World {
-            catalog: SimulatedCatalog { network: network.clone(), inner },
+            catalog: SimulatedCatalog { network: network.clone(), inner, of_keeper: false },
             ledger,
             store,
             history: History::default(),
             collections: RefCell::default(),
             gateways: (0..2).map(|_| RefCell::default()).collect(),
             executors: (0..2).map(|_| RefCell::default()).collect(),
-            floors: RefCell::default(),
             clients_left: Cell::new(network.climate.clients),
+            merged_rows: Cell::new(0),
             runtime,
             network,
         })
@@ -298,14 +360,13 @@ impl World {
             let world = self.clone();
             self.runtime.spawn(async move { world.client(client).await });
         }
-        let collections = self.collections.borrow().clone();
-        for collection in collections {
-            for number in 0..2 {
-                let world = self.clone();
-                self.runtime.spawn(async move { world.compact(number, collection).await });
-            }
-            let collecting = self.clone();
-            self.runtime.spawn(async move { collecting.collect(collection).await });
+        for number in 0..self.network.climate.compactors {
+            let world = self.clone();
+            self.runtime.spawn(async move { world.compacts(number).await });
+        }
+        for number in 0..self.network.climate.collectors {
+            let world = self.clone();
+            self.runtime.spawn(async move { world.collects(number).await });
         }
         if !self.runtime.run(STEPS_MAX) {
             return Err("the world does not come to rest".to_owned());
@@ -342,19 +403,34 @@ impl World {
         }
     }
 
-    /// What is on its way arrives; then strong reads by those who remember and by those who do not.
+    /// What is on its way arrives; then strong reads by those who remember and by those who do not, before and after
+    /// everything is tidied up.
     async fn end(&self) {
         self.store.settle().await;
-        let collections = self.collections.borrow().clone();
-        for collection in collections {
-            for _ in 0..2 {
-                for gateway in 0..self.gateways.len() {
-                    self.call(gateway, collection, Action::Get { ids: None, n: None }, None).await;
-                }
+        for _ in 0..2 {
+            self.read_all().await;
+            for collection in self.all() {
                 self.call(0, collection, Action::Write(client::last_changes()), None).await;
-                self.forget();
+            }
+            self.forget();
+        }
+        self.read_all().await;
+        self.tidy_up().await;
+        self.read_all().await;
+        self.forget();
+        self.read_all().await;
+    }
+
+    async fn read_all(&self) {
+        for collection in self.all() {
+            for gateway in 0..self.gateways.len() {
+                self.call(gateway, collection, Action::Get { ids: None, n: None }, None).await;
             }
         }
+    }
+
+    pub(crate) fn all(&self) -> Vec<CollectionId> {
+        self.collections.borrow().clone()
     }
 
     fn forget(&self) {
@@ -375,7 +451,10 @@ impl World {
             unknown: count(|outcome| matches!(outcome, Outcome::Unknown)),
             reads: count(|outcome| matches!(outcome, Outcome::Answer(_))),
             zombies: self.ledger.zombies.get() as usize,
-            collected: self.floors.borrow().values().flatten().filter(|(_, floor)| *floor > Lsn::ZERO).count(),
+            floors: self.ledger.floors_raised(),
+            published: self.ledger.published.get() as usize,
+            merged_rows: self.merged_rows.get(),
+            deleted: self.ledger.deleted.get() as usize,
         })
     }
 
@@ -388,7 +467,7 @@ impl World {
             }
             let gateway = (number + usize::from(self.runtime.chance(300))) % self.gateways.len();
             let collection = *self.runtime.pick(&self.collections.borrow());
-            let action = client::draw(&self.runtime, climate.deletions, self.history.next());
+            let action = client::draw(&self.runtime, &climate.habits, self.history.next());
             let patience = self.runtime.chance(climate.impatient_per_mille);
             let patience_ms = patience.then(|| self.runtime.below(8 * climate.hop_ms_max));
             self.call(gateway, collection, action, patience_ms).await;
@@ -444,65 +523,6 @@ impl World {
         answered(&response);
         gateway.afterwards().await;
     }
-
-    /// Compacts what is new in a log, now and then, as compactor number `number` of several.
-    async fn compact(&self, number: u64, collection: CollectionId) {
-        let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
-        let runtime = self.runtime.ahead((3 + number) * SECOND_MS);
-        let store = Retry::new(&self.store, runtime.clone());
-        while self.clients_left.get() > 0 {
-            self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let compactor = Compactor {
-                store: &store,
-                catalog: &self.catalog,
-                runtime: &runtime,
-                // Little enough that a long log takes several steps.
-                memory_bytes: *self.runtime.pick(&[200, 20_000, 1 << 30]),
-                is_stopped: &|| false,
-                stats: Stats::default(),
-            };
-            let compacted = compactor.compact(collection).await;
-            self.network.note(|| format!("compactor {number} of {collection}: {compacted:?}"));
-            if let Err(CompactError::Broken(why)) = compacted {
-                self.ledger.violated(format!("compactor {number} of {collection}: {why}"));
-            }
-        }
-    }
-
-    async fn compacted(&self, collection: CollectionId) -> Lsn {
-        let row = self.catalog.inner.get_collection_by_id(collection).await;
-        row.map_or(Lsn::ZERO, |row| row.watermark())
-    }
-
-    /// Raises the floor, waits as long as it must, and deletes what is below in any order, or some of it.
-    async fn collect(&self, collection: CollectionId) {
-        let Some(pause_ms) = self.network.climate.housekeeping_ms else { return };
-        while self.clients_left.get() > 0 {
-            self.runtime.sleep(self.runtime.below(pause_ms) + 1).await;
-            let highest = self.compacted(collection).await.0;
-            let floor = Lsn(*self.runtime.pick(&[highest, highest, highest / 2]));
-            self.catalog.inner.raise_gc_floor(collection, floor).await.expect("the collection is there");
-            self.network.note(|| format!("gc floor of {collection} is at least {}", floor.0));
-            self.floors.borrow_mut().entry(collection).or_default().push((self.runtime.now(), floor));
-            self.runtime.sleep(limits::GC_DELAY_MS + self.runtime.below(pause_ms)).await;
-            let mut below: Vec<u64> = (0..floor.0).collect();
-            while !below.is_empty() && !self.runtime.chance(50) {
-                let at = usize::try_from(self.runtime.below(below.len() as u64)).unwrap_or(0);
-                let key = keys::fragment(collection, Lsn(below.swap_remove(at)));
-                self.runtime.sleep(self.runtime.below(*self.runtime.pick(&[1, 100, pause_ms]))).await;
-                let _ = self.store.delete(&key).await;
-            }
-        }
-    }
-
-    /// The floor that a claim sent now must know of: its row may be a minute old.
-    fn floor_to_be_known(&self, collection: CollectionId) -> Lsn {
-        let now = self.runtime.now();
-        let floors = self.floors.borrow();
-        let old_enough = floors.get(&collection).into_iter().flatten();
-        let old_enough = old_enough.filter(|(at, _)| now.ms_since(*at) > limits::CLAIM_ROW_AGE_MAX_MS);
-        old_enough.map(|(_, floor)| *floor).max().unwrap_or(Lsn::ZERO)
-    }
 }
 
 /// The store as one request of a gateway has it: the ledger learns who sent what.
@@ -532,7 +552,7 @@ impl ObjectStore for Signed<'_> {
             if mode != PutMode::Create {
                 ledger.violated(format!("call {} puts {key} without a condition", self.call));
             }
-            if lsn < self.world.floor_to_be_known(collection) {
+            if lsn < ledger.floor_to_be_known(collection, self.world.runtime.now()) {
                 ledger.violated(format!("call {} claims {key}, which is below the gc floor", self.call));
             }
         }
