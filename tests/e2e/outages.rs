@@ -1,13 +1,12 @@
 //! The store or the catalog is away, or answers nothing useful: 503 within the deadline; back again: the next request
 //! works, and soon, nothing is restarted. (What goes wrong for a moment only, and must not be noticed: `faults`.)
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stack::{Part, Stack};
 
-use crate::harness::{Api, Collection, own_stack, records};
+use crate::harness::{Api, Collection, own_stack, processes, records};
 
 /// [`model::limits::REQUEST_DEADLINE_MS`] and what a busy machine adds.
 const DEADLINE: Duration = Duration::from_millis(model::limits::REQUEST_DEADLINE_MS + 5_000);
@@ -79,12 +78,20 @@ fn without_the_catalog_requests_are_refused_until_it_is_back() {
 
 #[test]
 fn a_store_that_hangs_is_not_waited_for_longer_than_the_deadline() {
-    check("store-hung", |stack| signal(stack, Part::Store, "-STOP"), |stack| signal(stack, Part::Store, "-CONT"));
+    check(
+        "store-hung",
+        |stack| processes::stop(pid(stack, Part::Store)),
+        |stack| processes::go_on(pid(stack, Part::Store)),
+    );
 }
 
 #[test]
 fn a_catalog_that_hangs_is_not_waited_for_longer_than_the_deadline() {
-    check("catalog-hung", |stack| signal(stack, Part::Catalog, "-STOP"), |stack| signal(stack, Part::Catalog, "-CONT"));
+    check(
+        "catalog-hung",
+        |stack| processes::stop(pid(stack, Part::Catalog)),
+        |stack| processes::go_on(pid(stack, Part::Catalog)),
+    );
 }
 
 fn answering(name: &str, effect: serde_json::Value) {
@@ -114,9 +121,8 @@ fn a_store_that_loses_every_reply_is_told_and_forgotten() {
     answering("store-mute", json!("drop_reply"));
 }
 
-fn signal(stack: &Stack, part: Part, signal: &str) {
-    let pid = stack.pid(part).expect("the part runs").to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+fn pid(stack: &Stack, part: Part) -> u32 {
+    stack.pid(part).expect("the part runs")
 }
 
 #[test]

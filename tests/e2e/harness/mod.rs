@@ -2,6 +2,7 @@
 
 mod api;
 mod bucket;
+pub(crate) mod processes;
 mod scripts;
 mod stacks;
 
