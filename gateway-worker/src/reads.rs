@@ -48,38 +48,30 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
             }
             let plan = QueryPlan { source: source(&seen.row), read: read.clone(), level };
             let age_ms = self.runtime.now().ms_since(seen.requested_at);
-            if level != ReadLevel::IndexAndWal && age_ms <= limits::CLAIM_ROW_AGE_MAX_MS {
-                match self.run(&plan).await {
-                    Err(PlanError::Missing(_)) if !fresh => {
-                        (seen, fresh) = (self.fetch_row(id).await?, true);
-                        continue;
-                    }
-                    answer => return Ok(answer?),
-                }
-            }
-            if fresh {
-                let answer = self.run(&plan).await;
+            let is_good_enough = level != ReadLevel::IndexAndWal && age_ms <= limits::CLAIM_ROW_AGE_MAX_MS;
+            if is_good_enough || fresh {
+                let answer = self.executors.run(&plan).await;
                 if let Err(error @ PlanError::Missing(_)) = answer {
                     // Collected while it was read, or damage: only where the row is still the same.
                     let now = self.fetch_row(id).await?;
-                    if now.row.generation == seen.row.generation {
+                    if fresh && now.row.generation == seen.row.generation {
                         return Err(error.into());
                     }
-                    seen = now;
+                    (seen, fresh) = (now, true);
                     continue;
                 }
                 // A failure, too, may be that of an old row: what it names was collected.
-                if self.is_young(&seen) {
-                    return Ok(answer?);
+                if is_good_enough || self.is_young(&seen) {
+                    return self.accept(&plan, answer);
                 }
                 seen = self.fetch_row(id).await?;
             } else {
-                let (answer, now) = join(self.run(&plan), self.fetch_row(id)).await;
+                let (answer, now) = join(self.executors.run(&plan), self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
                 let is_missing = matches!(answer, Err(PlanError::Missing(_)));
                 if !is_missing && still_holds(&seen.row, &now.row) && self.is_young(&now) {
-                    return Ok(answer?);
+                    return self.accept(&plan, answer);
                 }
                 (seen, fresh) = (now, true);
             }
@@ -94,9 +86,10 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         age_ms < limits::ANSWER_ROW_AGE_MAX_MS || !holds(Safeguard::AgeOfStrongRead)
     }
 
-    /// An executor's answer. Where it saw the log end is where the next write begins.
-    async fn run(&self, plan: &QueryPlan) -> Result<Answer, PlanError> {
-        let answer = self.executors.run(plan).await?;
+    /// The answer by a row that has proved good. At the default level: where it saw the log end is where the next write
+    /// begins. (By a row that was too old it may have seen what a late put left in a place that was collected.)
+    fn accept(&self, plan: &QueryPlan, answer: Result<Answer, PlanError>) -> Result<Answer, ApiError> {
+        let answer = answer?;
         if plan.level == ReadLevel::IndexAndWal {
             self.memory.see_end(plan.source.collection, answer.end);
         }
