@@ -297,8 +297,10 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime, J: Journal> Gc<'_, S,
         }
         let mut pages = Pages::under(keys::packs_prefix(id));
         while let Some(page) = self.next(&mut pages).await? {
-            let below =
-                page.into_iter().filter(|key| pack_of(key).is_some_and(|pack| pack.lsns().end <= floor)).collect();
+            let below = page
+                .into_iter()
+                .filter(|key| PackId::of_key(key).is_some_and(|pack| pack.lsns().end <= floor))
+                .collect();
             self.delete_all(id, below, swept).await;
         }
         Ok(())
@@ -478,12 +480,6 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime, J: Journal> Gc<'_, S,
             }
         }
     }
-}
-
-/// The pack whose key this is.
-fn pack_of(key: &str) -> Option<PackId> {
-    let level = keys::pack_level_of(key).filter(|level| (1..=limits::PACK_LEVELS).contains(level))?;
-    Some(PackId { level, first: keys::lsn_of(key)? })
 }
 
 fn entry(id: CollectionId, swept: &Swept, effect: Effect) -> Entry {

@@ -8,8 +8,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{DeleteVectorPlace, Position, SegmentRef, limits};
 use segment::ids::{Found, IdIndex};
 use segment::row::RowView;
-use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment};
-use std::cell::RefCell;
+use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment, SegmentError};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use storage::ObjectStore;
@@ -146,40 +146,34 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     }
 
     async fn read_filters(&self, base: &Base) -> Result<(), StoredError> {
-        self.open(base).await?;
-        let missing: Vec<&OpenSegment> =
-            base.numbered().map(|(_, segment)| segment).filter(|segment| segment.filter.get().is_none()).collect();
-        let place = |segment: &&OpenSegment| {
-            segment
-                .head()
-                .filter_place()
-                .map(|place| segment.block(&place.part, place.range))
-                .map_err(|e| segment.damaged(&e))
-        };
-        let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-        for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
-            let filter = segment.head().decode_filter(&body).map_err(|error| segment.damaged(&error))?;
-            let _ = segment.filter.set(filter);
-        }
-        Ok(())
+        self.read_sections(base, |segment| &segment.filter, Segment::filter_place, Segment::decode_filter).await
     }
 
     /// Reads the positions of all rows. Cost: a get for each segment where they are not known yet.
     pub async fn read_positions(&self, base: &Base) -> Result<(), StoredError> {
+        self.read_sections(base, |segment| &segment.positions, Segment::positions_place, Segment::decode_positions)
+            .await
+    }
+
+    /// Reads one section of each segment into the `cell` for it, where that is empty.
+    async fn read_sections<T>(
+        &self,
+        base: &Base,
+        cell: fn(&OpenSegment) -> &OnceCell<T>,
+        place: fn(&Segment) -> Result<segment::Place, SegmentError>,
+        decode: fn(&Segment, &[u8]) -> Result<T, SegmentError>,
+    ) -> Result<(), StoredError> {
         self.open(base).await?;
-        let missing: Vec<&OpenSegment> =
-            base.numbered().map(|(_, segment)| segment).filter(|segment| segment.positions.get().is_none()).collect();
-        let place = |segment: &&OpenSegment| {
-            segment
-                .head()
-                .positions_place()
-                .map(|place| segment.block(&place.part, place.range))
-                .map_err(|e| segment.damaged(&e))
+        let all = base.numbered().map(|(_, segment)| segment);
+        let missing: Vec<&OpenSegment> = all.filter(|segment| cell(segment).get().is_none()).collect();
+        let block = |segment: &&OpenSegment| {
+            let place = place(segment.head()).map_err(|error| segment.damaged(&error))?;
+            Ok(segment.block(&place.part, place.range))
         };
-        let blocks = missing.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let blocks = missing.iter().map(block).collect::<Result<Vec<_>, StoredError>>()?;
         for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
-            let positions = segment.head().decode_positions(&body).map_err(|error| segment.damaged(&error))?;
-            let _ = segment.positions.set(positions);
+            let section = decode(segment.head(), &body).map_err(|error| segment.damaged(&error))?;
+            let _ = cell(segment).set(section);
         }
         Ok(())
     }

@@ -40,11 +40,8 @@ impl PackId {
 
     /// The pack at `key`; `None` if that is no pack's.
     pub fn of_key(key: &str) -> Option<Self> {
-        let mut parts = key.rsplit('/');
-        let (first, level, kind) = (parts.next()?, parts.next()?, parts.next()?);
-        let first = Lsn(u64::from_str_radix(first, 16).ok()?);
-        let level = level.parse().ok().filter(|level| (1..=limits::PACK_LEVELS).contains(level))?;
-        (kind == "pack").then_some(PackId { level, first })
+        let level = keys::pack_level_of(key).filter(|level| (1..=limits::PACK_LEVELS).contains(level))?;
+        Some(PackId { level, first: keys::lsn_of(key)? })
     }
 
     /// The fragments in it.
