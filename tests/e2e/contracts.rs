@@ -5,17 +5,13 @@ use serde_json::Value;
 use stack::Stack;
 use storage::ObjectStore;
 
-use crate::harness::{Api, own_stack, own_stack_with};
+use crate::harness::{Api, aws_store, libsql_catalog, own_stack, own_stack_with, tokio_runtime};
 
 /// Fails naming every promise that was broken.
 #[track_caller]
 fn all_kept(outcomes: &[(&'static str, Result<(), String>)]) {
     let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
     assert!(!outcomes.is_empty() && broken.is_empty(), "broken: {broken:#?}");
-}
-
-fn tokio_runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn store_config(stack: &Stack) -> storage::S3Config {
@@ -41,11 +37,8 @@ fn devstore_keeps_the_store_contract() {
 fn devstore_keeps_the_store_contract_by_the_aws_sdk() {
     let stack = own_stack("sdk-contract");
     let runtime = NativeRuntime::new();
-    let storage::S3Config { endpoint, bucket, region, access_key_id, secret_access_key, .. } = store_config(&stack);
-    let keys = compactor_job::bucket::Keys { access_key_id, secret_access_key, session_token: None };
-    let config = compactor_job::bucket::BucketConfig { endpoint: Some(endpoint), bucket, region, keys: Some(keys) };
     tokio_runtime().block_on(async {
-        let store = compactor_job::bucket::AwsStore::new(config, runtime.clone()).await;
+        let store = aws_store(&stack).await;
         all_kept(&storage::contract::run(&store, &runtime, "contract/").await);
         let report = storage::races(&store, "races/", 100, 4).await.unwrap();
         assert_eq!(report, storage::RaceReport { won: 100, ..Default::default() });
@@ -74,9 +67,8 @@ fn sqld_keeps_the_catalog_contract() {
 fn sqld_keeps_the_catalog_contract_through_libsql() {
     let stack = own_stack("catalog-contract-libsql");
     let runtime = NativeRuntime::new();
-    let config = catalog::HranaConfig { url: stack.catalog_url(), token: None };
     let outcomes = async {
-        let catalog = compactor_job::database::catalog(config, runtime.clone()).await.unwrap();
+        let catalog = libsql_catalog(&stack).await;
         catalog::contract::run(&catalog, &runtime).await
     };
     all_kept(&tokio_runtime().block_on(outcomes));

@@ -34,15 +34,24 @@ impl Bucket {
 
     /// The object, if there is one.
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
+        self.try_get(key).unwrap()
+    }
+
+    /// The same. An error: the store does not answer, or not well.
+    pub(crate) fn try_get(&self, key: &str) -> Result<Option<Bytes>, String> {
         let url = self.bucket.get_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        let reply = self.send("GET", url.as_str(), Bytes::new());
-        (reply.status != 404).then(|| reply.expect(200).body)
+        let reply = self.send("GET", url.as_str(), Bytes::new())?;
+        match reply.status {
+            200 => Ok(Some(reply.body)),
+            404 => Ok(None),
+            _ => Err(format!("{reply:?}")),
+        }
     }
 
     /// Writes the object, whether there is one or not.
     pub(crate) fn put(&self, key: &str, body: impl Into<Bytes>) {
         let url = self.bucket.put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        self.send("PUT", url.as_str(), body.into()).expect(200);
+        self.send("PUT", url.as_str(), body.into()).unwrap().expect(200);
     }
 
     /// The fragments of a collection's log, in order.
@@ -61,9 +70,9 @@ impl Bucket {
         self.admin.trace(trace_id).unwrap().unwrap_or_default()
     }
 
-    fn send(&self, method: &str, url: &str, body: Bytes) -> Reply {
+    fn send(&self, method: &str, url: &str, body: Bytes) -> Result<Reply, String> {
         let path = url.strip_prefix(self.store.url()).expect("signed URLs begin with the endpoint");
-        self.store.send(Request::builder().method(method).uri(path).body(body).unwrap()).unwrap()
+        self.store.send(Request::builder().method(method).uri(path).body(body).unwrap())
     }
 }
 

@@ -40,7 +40,8 @@ use anyhow::{Context, Result, bail};
 
 pub use admin::StoreAdmin;
 pub use net::is_free;
-use process::{Process, StartError};
+pub use process::Process;
+use process::StartError;
 pub use programs::{Clients, Programs, env};
 pub use workerd::COMPATIBILITY_DATE;
 
@@ -290,6 +291,14 @@ impl Stack {
         ];
         env.extend(self.config.catalog_token.clone().map(|token| ("CATALOG_TOKEN", token)));
         env
+    }
+
+    /// Starts `opal-compactor` with these arguments on bucket and catalog of this stack, beside whatever the stack runs. Its
+    /// output is appended to `log` in the stack's directory of logs. It is killed when it is dropped.
+    pub fn spawn_compactor(&self, arguments: &[&str], log: &str) -> Result<Process> {
+        let mut command = Command::new(&self.config.programs.compactor);
+        command.args(arguments).envs(self.compactor_env());
+        Process::spawn(Part::Compactor.name(), command, &self.config.logs.join(log))
     }
 
     /// The data directory.

@@ -30,8 +30,9 @@ impl StartError {
     }
 }
 
+/// A child. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
@@ -78,11 +79,13 @@ impl Process {
         }
     }
 
-    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+    /// How it ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
         self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
         Ok(())
@@ -122,7 +125,8 @@ impl Process {
         String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 
-    pub(crate) fn log_tail(&self) -> String {
+    /// The last lines that it wrote.
+    pub fn log_tail(&self) -> String {
         let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
