@@ -1,5 +1,5 @@
-"""open_data.py FOLDER COLLECTION: reads the log's fragments in FOLDER by pyarrow alone, replays them, and compares with
-answer.json, what the API answered to a get of everything."""
+"""open_data.py FOLDER COLLECTION: reads by pyarrow alone the log's fragments in FOLDER/log, replays them, and the rows of a
+segment in FOLDER/rows, and compares both with answer.json, what the API answered to a get of everything."""
 
 import json
 import sys
@@ -42,26 +42,52 @@ def read(file, lsn, collection):
     return table.to_pylist(), header
 
 
-def main(folder, collection):
+def replay(files, collection):
+    """The records that the log amounts to."""
     records, last_nonce = {}, "0" * 32
-    files = sorted(file for file in folder.iterdir() if file.name != "answer.json")
     for lsn, file in enumerate(files):
         rows, header = read(file, lsn, collection)
         assert header["opal.previous_nonce"] == last_nonce, header
         last_nonce = header["opal.nonce"]
         for row in rows:
             apply(records, row)
+    return records
 
-    answer = json.loads((folder / "answer.json").read_text())
+
+def stored(files):
+    """The records of a segment, whose rows ascend by position."""
+    records, last_position = {}, -1
+    for file in files:
+        with pyarrow.ipc.open_file(pyarrow.OSFile(str(file))) as rows:
+            table = rows.read_all()
+        texts = {name: table.schema.field(name).type for name in ["id", "document", "uri", "metadata"]}
+        assert set(texts.values()) == {pyarrow.string()}, texts
+        for row in table.to_pylist():
+            assert row["position"] > last_position, "positions descend"
+            last_position = row["position"]
+            record = {part: row[part] for part in ["embedding", "document", "uri"]}
+            records[row["id"]] = record | {"metadata": json.loads(row["metadata"] or "{}")}
+    return records
+
+
+def answered(file):
+    """The records that the API returned."""
+    answer = json.loads(file.read_text())
     as_f32 = lambda vector: pyarrow.array(vector, pyarrow.float32()).to_pylist()
     parts = zip(*(answer[part] for part in ["ids", "embeddings", "documents", "uris", "metadatas"]), strict=True)
-    answered = {
+    return {
         id: {"embedding": as_f32(embedding), "document": document, "uri": uri, "metadata": metadata or {}}
         for id, embedding, document, uri, metadata in parts
     }
-    assert records == answered, f"pyarrow read {records}, the API answered {answered}"
-    assert list(records) == answer["ids"], "the order differs"
-    print(f"{len(files)} fragments, {len(records)} records")
+
+
+def main(folder, collection):
+    log, rows = (sorted((folder / name).iterdir()) for name in ["log", "rows"])
+    expected = answered(folder / "answer.json")
+    for name, records in [("log", replay(log, collection)), ("rows", stored(rows))]:
+        assert records == expected, f"{name}: pyarrow read {records}, the API answered {expected}"
+        assert list(records) == list(expected), f"{name}: the order differs"
+    print(f"{len(log)} fragments, {len(rows)} objects of rows, {len(expected)} records")
 
 
 if __name__ == "__main__":

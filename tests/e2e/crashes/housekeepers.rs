@@ -15,7 +15,9 @@ use serde_json::json;
 use stack::{Process, Stack};
 
 use super::{Random, clients, collections, history, kills, trouble};
-use crate::harness::{Api, Bucket, Collection, aws_store, fragment_key, libsql_catalog, own_stack_with, tokio_runtime};
+use crate::harness::{
+    Api, Bucket, Collection, aws_store, fragment_key, libsql_catalog, own_stack_with, run_compactor, tokio_runtime,
+};
 
 /// D: far above what a request takes here, or what it takes to copy a log.
 const GC_DELAY: &str = "30s";
@@ -63,12 +65,12 @@ fn kills_of_compactors_and_collectors_lose_nothing_and_leave_nothing() {
         })
         .collect();
     break_leases(&stack);
-    run(&stack, &["run", "--sweep", "all"]);
+    run_compactor(&stack, &["run", "--sweep", "all"]);
     let unnamed = sound(&stack).iter().map(|report| report.unnamed).sum::<u64>();
     println!("{unnamed} objects that no manifest names");
 
     for _ in 0..GC_PASSES {
-        run(&stack, &["gc", "--grace", "0", "--delay", "1ms"]);
+        run_compactor(&stack, &["gc", "--grace", "0", "--delay", "1ms"]);
     }
     assert!(sound(&stack).iter().all(|report| report.unnamed == 0), "garbage is left");
     let bucket = Bucket::of(&stack);
@@ -115,18 +117,6 @@ impl Housekeepers {
 
 fn spawn(stack: &Stack, command: &[&str]) -> Process {
     stack.spawn_compactor(command, &format!("{}.log", command[0])).unwrap()
-}
-
-/// Runs it to its end, which must be good.
-fn run(stack: &Stack, command: &[&str]) {
-    let mut process = spawn(stack, command);
-    let status = loop {
-        match process.exit_status() {
-            Some(status) => break status,
-            None => thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    assert!(status.success(), "{command:?}: {status}: {}", process.log_tail());
 }
 
 /// Takes the lease from whoever has it, dead or alive.

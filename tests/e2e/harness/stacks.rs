@@ -44,6 +44,19 @@ fn compaction() -> Option<Compaction> {
     Some(Compaction { interval: Duration::from_millis(ms), is_eager: true })
 }
 
+/// Runs `opal-compactor` on a stack to its end, which must be good.
+#[track_caller]
+pub(crate) fn run_compactor(stack: &Stack, arguments: &[&str]) {
+    let mut process = stack.spawn_compactor(arguments, &format!("{}.log", arguments[0])).unwrap();
+    let status = loop {
+        match process.exit_status() {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    assert!(status.success(), "{arguments:?}: {status}: {}", process.log_tail());
+}
+
 /// Data and logs of this process's stacks. They stay until another run begins, so that a failure can be looked into.
 fn directory_of_this_run() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
