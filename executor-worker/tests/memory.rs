@@ -1,21 +1,23 @@
-//! Tails that are larger than an executor's memory: what their reads answer, and how much memory, how many reads and
-//! bytes they take. One test in a program of its own, because it counts every allocation of the process.
+//! Tails and segments that are larger than an executor's memory: what their reads answer, and how much memory, how many reads
+//! and bytes they take. One test in a program of its own, because it counts every allocation of the process.
 
 use bytes::Bytes;
 use executor_worker::Executor;
 use executor_worker::cache::Cache;
 use model::{
     CollectionId, Comparison, Filter, LogEnd, Lsn, Manifest, MetadataTest, MetadataValue, Operation, OperationKind,
-    Scalar, Space, Timestamp, limits,
+    Position, Record, Scalar, SegmentRef, Space, Timestamp, limits,
 };
 use query::kernel::Measure;
 use query::{Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source, TopK};
 use runtime::{NativeRuntime, Runtime};
+use segment::row::Row;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use storage::{Etag, MemoryStore, ObjectStore, PutError, PutMode, ReadError};
-use wal::{RefreshError, RowSource, RowView, Writer};
+use wal::{Reader, RefreshError, RowSource, RowView, Writer};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -54,17 +56,24 @@ struct Remote {
     bytes: Cell<usize>,
 }
 
+impl Remote {
+    fn delivered(&self, body: Option<Bytes>) -> Option<Bytes> {
+        let body = body.map(|body| Bytes::copy_from_slice(&body));
+        self.gets.set(self.gets.get() + 1);
+        self.bytes.set(self.bytes.get() + body.as_ref().map_or(0, Bytes::len));
+        body
+    }
+}
+
 impl ObjectStore for Remote {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, ReadError> {
         tokio::task::yield_now().await;
-        let body = self.inner.get(key).await?.map(|body| Bytes::copy_from_slice(&body));
-        self.gets.set(self.gets.get() + 1);
-        self.bytes.set(self.bytes.get() + body.as_ref().map_or(0, Bytes::len));
-        Ok(body)
+        Ok(self.delivered(self.inner.get(key).await?))
     }
 
-    async fn get_range(&self, key: &str, range: std::ops::Range<u64>) -> Result<Option<Bytes>, ReadError> {
-        self.inner.get_range(key, range).await
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, ReadError> {
+        tokio::task::yield_now().await;
+        Ok(self.delivered(self.inner.get_range(key, range).await?))
     }
 
     async fn head(&self, key: &str) -> Result<Option<u64>, ReadError> {
@@ -126,25 +135,73 @@ async fn log(writes: usize, records: usize, batch: usize) -> Remote {
     store
 }
 
+/// A segment of the records that were written first by these writes.
+async fn segment(store: &Remote, writes: Range<usize>, batch: usize) -> SegmentRef {
+    let mut builder = segment::Builder::new(DIMENSION);
+    let prefix = format!("segment-{}", writes.start);
+    for n in writes {
+        let Operation { id, embedding, document, uri, .. } = upsert(n, n);
+        let metadata = Some([("n".to_owned(), MetadataValue::Int(n as i64))].into());
+        let record = Record { id, embedding: embedding.expect("an upsert has one"), document, uri, metadata };
+        let position = Position::new(Lsn((n / batch) as u64), (n % batch) as u32);
+        builder.push(&Row::new(position, record).view());
+        upload(store, &prefix, builder.take_parts()).await;
+    }
+    let built = builder.finish(prefix.clone());
+    upload(store, &prefix, built.parts).await;
+    built.segment
+}
+
+async fn upload(store: &Remote, prefix: &str, parts: Vec<segment::Part>) {
+    for part in parts {
+        store.put(&format!("{prefix}/{}", part.name), part.body, PutMode::Create).await.expect("memory takes anything");
+    }
+}
+
+/// The manifest of two segments that hold the first so many writes, each the first of its record.
+async fn compacted(store: &Remote, writes: usize, batch: usize) -> Manifest {
+    let reader = Reader { store: &store.inner, collection: COLLECTION };
+    let watermark = Lsn((writes / batch) as u64);
+    let compacted = reader.read_until(LogEnd::EMPTY, watermark, drop).await.expect("the log is sound");
+    let middle = writes / 3 * 2;
+    let segments = vec![segment(store, 0..middle, batch).await, segment(store, middle..writes, batch).await];
+    Manifest { compacted, records: writes as u64, segments, ..Manifest::default() }
+}
+
+/// What is written, and how much of it is compacted.
+struct Shape {
+    name: &'static str,
+    writes: usize,
+    records: usize,
+    batch: usize,
+    /// The first so many writes are in segments.
+    compacted: usize,
+}
+
 struct World {
     name: &'static str,
     store: Remote,
+    manifest: Manifest,
     /// The last write of each record.
     last: Vec<usize>,
     base_bytes: usize,
 }
 
 impl World {
-    async fn new(name: &'static str, writes: usize, records: usize, batch: usize) -> Self {
+    async fn new(Shape { name, writes, records, batch, compacted: stored }: Shape) -> Self {
         let store = log(writes, records, batch).await;
+        let manifest = match stored {
+            0 => Manifest::default(),
+            _ => compacted(&store, stored, batch).await,
+        };
         let last = (0..records).map(|id| (id..writes).step_by(records).next_back().expect("each is written")).collect();
-        World { name, store, last, base_bytes: HELD.load(Relaxed) }
+        World { name, store, manifest, last, base_bytes: HELD.load(Relaxed) }
     }
 
     async fn ask(&self, cache: &Cache, read: &Read) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
         let source = Source {
             collection: COLLECTION,
-            manifest: Manifest::default(),
+            manifest: self.manifest.clone(),
             generation: 0,
             dimension: Some(384),
             space: Space::L2,
@@ -203,8 +260,9 @@ fn below(n: usize) -> Filter {
     Filter::Metadata { key: "n".to_owned(), test }
 }
 
-async fn check(name: &'static str, writes: usize, records: usize, batch: usize) {
-    let world = World::new(name, writes, records, batch).await;
+async fn check(shape: Shape) {
+    let Shape { writes, records, .. } = shape;
+    let world = World::new(shape).await;
     let query =
         |filter| Read::Query { vectors: vec![vector(writes / 2)], n_results: 10, ids: None, filter, include: ALL };
     let get =
@@ -239,7 +297,24 @@ async fn check(name: &'static str, writes: usize, records: usize, batch: usize) 
 }
 
 #[tokio::test]
-async fn reads_of_large_tails_keep_to_the_memory_they_have() {
-    check("100,000 records in batches of 100", 100_000, 100_000, 100).await;
-    check("10,000 single writes", 10_000, 9_000, 1).await;
+async fn reads_keep_to_the_memory_they_have() {
+    for shape in [
+        Shape {
+            name: "100,000 records in batches of 100",
+            writes: 100_000,
+            records: 100_000,
+            batch: 100,
+            compacted: 0,
+        },
+        Shape { name: "10,000 single writes", writes: 10_000, records: 9_000, batch: 1, compacted: 0 },
+        Shape {
+            name: "100,000 records in segments, 2,000 of them written again",
+            writes: 102_000,
+            records: 100_000,
+            batch: 100,
+            compacted: 100_000,
+        },
+    ] {
+        check(shape).await;
+    }
 }
