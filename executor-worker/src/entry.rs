@@ -2,7 +2,7 @@
 
 use crate::{Cache, Executor};
 use runtime::{WorkerRuntime, request_body, request_head, worker_response};
-use storage::{BoundStore, Retry};
+use storage::{BoundStore, CacheApi, Edge, Retry};
 use worker::{Context, Env, Error, Request, Response, Result, console_error, event};
 
 /// Largest plan, in bytes: a user's largest body, its vectors as base64.
@@ -14,14 +14,18 @@ thread_local! {
 }
 
 #[event(fetch)]
-async fn fetch(mut request: Request, env: Env, _context: Context) -> Result<Response> {
+async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Response> {
     let invalid = |error: &dyn std::fmt::Display| Error::RustError(error.to_string());
     let head = request_head(&request).map_err(|error| invalid(&error))?;
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
     let store = BoundStore::from_env(&env, runtime.clone()).map_err(|error| invalid(&error))?;
-    let executor = Executor { store: Retry::new(store, runtime.clone()), runtime, cache: CACHE.with(|cache| *cache) };
+    let store = Edge::new(Retry::new(store, runtime.clone()), CacheApi::from_env(&env));
+    let executor = Executor { store: &store, runtime, cache: CACHE.with(|cache| *cache) };
     let response = executor.handle(head.map(|()| body)).await;
+    if store.has_news() {
+        context.wait_until(async move { store.settle().await });
+    }
     if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {
         console_error!("{}", String::from_utf8_lossy(response.body()));
     }

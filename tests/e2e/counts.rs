@@ -5,13 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 use stack::{Part, Stack};
 
-use crate::harness::{Api, Bucket, Collection, Reply, own_stack_with, shared_stack};
+use crate::harness::{Api, Bucket, Collection, EdgeCache, Reply, own_stack_with, run_compactor, shared_stack};
 
 struct Measured {
     api: Api,
@@ -130,6 +131,36 @@ fn cold_reads_and_writes_take_few_waves() {
     // The fragment and, after the answer, the marker for the compactor.
     assert!((1..=2).contains(&counts["requests"]["PutObject"].as_u64().unwrap()), "{counts}");
     assert!(counts["requests"]["HeadObject"].as_u64().unwrap() <= 20, "the end is found by galloping: {counts}");
+}
+
+#[test]
+fn what_never_changes_is_read_once_in_a_data_centre() {
+    let cache = EdgeCache::start();
+    let mut stack = own_stack_with("edge-cache", |config| {
+        config.compaction = None;
+        config.edge_cache = Some(cache.port);
+    });
+    let mut measured = Measured::new(&stack);
+    run_compactor(&stack, &["compact", &measured.collection.id]);
+    measured.collection.add(&measured.api, &["second"]);
+    let query = json!({ "query_embeddings": [[0, 1]] });
+    let mut read = |expect: &str| {
+        measured.restart_workers(&mut stack);
+        let (reply, counts) = measured.request("query", Some(query.clone()));
+        assert_eq!(reply.json()["ids"][0].as_array().unwrap().len(), 2, "{expect}");
+        counts["statuses"]["200"].as_u64().unwrap_or(0) + counts["statuses"]["206"].as_u64().unwrap_or(0)
+    };
+    // A head, a page of its index of ids, codes, rows; and the log.
+    const KEPT: usize = 4;
+    assert!(read("what is stored, and the log") > KEPT as u64);
+    // It is kept after the answer.
+    let began = Instant::now();
+    while cache.names().len() < KEPT {
+        assert!(began.elapsed() < Duration::from_secs(20), "kept: {:?}", cache.names());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(read("the log alone"), 1);
+    assert!(cache.names().iter().all(|name| name.contains("/seg/")), "{:?}", cache.names());
 }
 
 #[test]

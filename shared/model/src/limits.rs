@@ -121,6 +121,8 @@ pub const EXECUTORS_MAX: usize = 64;
 pub const EXECUTOR_CACHE_BYTES: usize = 34 * 1024 * 1024;
 /// Bytes in which all running reads of an executor isolate work, that is, keep fragments that they read.
 pub const EXECUTOR_WORK_BYTES: usize = 34 * 1024 * 1024;
+/// Bytes that one request puts into the cache of its data centre: they stay in memory until after the answer.
+pub const EDGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of records that one read keeps while some of their pieces are still to be read.
 pub const PARTIAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of an answer's records in the memory of an executor; its JSON is a third larger.

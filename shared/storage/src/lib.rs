@@ -1,8 +1,8 @@
 //! The object store: a narrow port, its adapters, decorators that add behaviour, and the contract all of them keep.
 //!
 //! It knows keys and bytes and none of Opal's types (of `model` only the limits). In reading order: [`ObjectStore`], [`PutMode`], the errors;
-//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`]
-//! and (for tests) `Faulty`; `contract`, the suite that every adapter passes; [`probe`], which refuses a store that ignores
+//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`],
+//! [`Edge`] (with, in Workers, `CacheApi`) and (for tests) `Faulty`; `contract`, the suite that every adapter passes; [`probe`], which refuses a store that ignores
 //! conditions; [`races`], which finds one that honours them only as long as nobody hurries.
 //!
 //! ```
@@ -23,8 +23,11 @@ use std::ops::Range;
 
 #[cfg(target_arch = "wasm32")]
 mod bound;
+#[cfg(target_arch = "wasm32")]
+mod cache_api;
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
+mod edge;
 #[cfg(any(test, feature = "test-util"))]
 mod faulty;
 mod memory;
@@ -39,6 +42,9 @@ mod s3;
 
 #[cfg(target_arch = "wasm32")]
 pub use bound::BoundStore;
+#[cfg(target_arch = "wasm32")]
+pub use cache_api::CacheApi;
+pub use edge::{Edge, EdgeCache};
 #[cfg(any(test, feature = "test-util"))]
 pub use faulty::{Counts, Fate, Fault, Faulty, OperationKind};
 pub use memory::MemoryStore;

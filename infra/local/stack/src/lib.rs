@@ -119,6 +119,9 @@ pub struct Config {
     /// Executors, by number, in whose place something else listens on a loopback port: for tests of what happens when an
     /// executor fails or hangs. Under workerd only.
     pub foreign_executors: Vec<(u16, u16)>,
+    /// Loopback port of what stands for the cache of a data centre, if executors have one: it speaks the HTTP by which workerd
+    /// asks for the Cache API. Under workerd only.
+    pub edge_cache: Option<u16>,
     /// Text bindings of the gateway, besides ours or in their place, for tests that need a setting of their own.
     pub gateway_vars: Vec<(String, String)>,
 }
@@ -140,6 +143,7 @@ impl Config {
             catalog_token: None,
             compaction: None,
             foreign_executors: Vec::new(),
+            edge_cache: None,
             gateway_vars: Vec::new(),
         }
     }

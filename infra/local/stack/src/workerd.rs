@@ -21,17 +21,19 @@ pub(crate) fn config_text(config: &Config, ports: &Ports) -> Result<String> {
     let mut services = vec![INTERNET.to_owned()];
     let mut sockets = vec![socket("gateway", ports.gateway)];
     let workers = &config.programs;
-    services.push(service("gateway", &workers.worker("gateway"), &gateway_bindings(config, ports))?);
+    let edge = config.edge_cache.map(|_| EDGE_CACHE);
+    services.push(service("gateway", &workers.worker("gateway"), &gateway_bindings(config, ports), None)?);
     for i in 0..config.executors {
         services.push(match config.foreign_executors.iter().find(|(number, _)| *number == i) {
             Some((_, port)) => foreign(&executor(i), *port),
-            None => service(&executor(i), &workers.worker("executor"), &store_bindings(ports))?,
+            None => service(&executor(i), &workers.worker("executor"), &executor_bindings(config, ports), edge)?,
         });
     }
+    services.extend(config.edge_cache.map(|port| foreign(EDGE_CACHE, port)));
     if config.contract_worker {
         let mut bindings = store_bindings(ports);
         bindings.push(text("CATALOG_URL", &url(ports.catalog)));
-        services.push(service("contract", &workers.worker("contract"), &bindings)?);
+        services.push(service("contract", &workers.worker("contract"), &bindings, None)?);
         sockets.push(socket("contract", ports.contract));
     }
     Ok(format!(
@@ -45,6 +47,9 @@ pub(crate) fn config_text(config: &Config, ports: &Ports) -> Result<String> {
 /// Store and catalog are on loopback, which workerd counts as private and refuses by default.
 const INTERNET: &str =
     r#"    (name = "internet", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true)))"#;
+
+/// Name of the service behind the Cache API.
+const EDGE_CACHE: &str = "edge-cache";
 
 fn gateway_bindings(config: &Config, ports: &Ports) -> Vec<String> {
     let mut bindings = store_bindings(ports);
@@ -68,6 +73,12 @@ pub(crate) fn gateway_vars(config: &Config, ports: &Ports) -> Vec<(String, Strin
     vars
 }
 
+fn executor_bindings(config: &Config, ports: &Ports) -> Vec<String> {
+    let mut bindings = store_bindings(ports);
+    bindings.extend(config.edge_cache.map(|_| text("EDGE_CACHE_URL", "http://opal.example")));
+    bindings
+}
+
 fn store_bindings(ports: &Ports) -> Vec<String> {
     vec![
         text("S3_ENDPOINT", &url(ports.store)),
@@ -88,13 +99,17 @@ fn foreign(name: &str, port: u16) -> String {
     format!("    (name = {}, external = (address = {}, http = ()))", quoted(name), quoted(&address(port)))
 }
 
-fn service(name: &str, dir: &Path, bindings: &[String]) -> Result<String> {
+/// A Worker; what it puts into caches goes to the service `edge_cache`, if there is one.
+fn service(name: &str, dir: &Path, bindings: &[String], edge_cache: Option<&str>) -> Result<String> {
     let mut out = format!("    (name = {}, worker = (\n      modules = [\n", quoted(name));
     for module in modules(dir)? {
         writeln!(out, "        {module},").expect("writing to a String cannot fail");
     }
     writeln!(out, "      ],\n      compatibilityDate = {},", quoted(COMPATIBILITY_DATE)).expect("as above");
     writeln!(out, "      bindings = [\n        {},\n      ],", bindings.join(",\n        ")).expect("as above");
+    if let Some(cache) = edge_cache {
+        writeln!(out, "      cacheApiOutbound = {},", quoted(cache)).expect("as above");
+    }
     out.push_str("      globalOutbound = \"internet\"))");
     Ok(out)
 }
