@@ -38,8 +38,8 @@ fn kills_of_compactors_and_collectors_lose_nothing_and_leave_nothing() {
     let (url, seed, stop) = (stack.gateway_url(), Random(random.0), AtomicBool::new(false));
     let histories = thread::scope(|scope| {
         scope.spawn(|| archive.follow_until(&stop));
-        let histories = clients::run(&url, &collections, &seed, |acknowledged| {
-            let stop_copying = SetOnDrop(&stop);
+        let _stop_copying = SetOnDrop(&stop);
+        clients::run(&url, &collections, &seed, |acknowledged| {
             for kill in 0..kills {
                 if kill % 10 == 0 {
                     trouble(&stack, &mut random);
@@ -49,9 +49,7 @@ fn kills_of_compactors_and_collectors_lose_nothing_and_leave_nothing() {
                 housekeepers.kill_one(&stack, &mut random);
                 kill_a_server_sometimes(&mut stack, &mut random);
             }
-            drop(stop_copying);
-        });
-        histories
+        })
     });
     drop(housekeepers);
     stack.store_admin().clear_faults().unwrap();
