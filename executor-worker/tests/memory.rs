@@ -143,7 +143,8 @@ async fn segment(store: &Remote, writes: Range<usize>, batch: usize) -> SegmentR
         let Operation { id, embedding, document, uri, .. } = upsert(n, n);
         let metadata = Some([("n".to_owned(), MetadataValue::Int(n as i64))].into());
         let record = Record { id, embedding: embedding.expect("an upsert has one"), document, uri, metadata };
-        let position = Position::new(Lsn((n / batch) as u64), (n % batch) as u32);
+        let index = u32::try_from(n % batch).expect("few operations a fragment");
+        let position = Position::new(Lsn((n / batch) as u64), index);
         builder.push(&Row::new(position, record).view());
         upload(store, &prefix, builder.take_parts()).await;
     }

@@ -167,6 +167,7 @@ fn what_never_changes_is_read_once_in_a_data_centre() {
 fn making_and_deleting_collections_and_reset_are_one_catalog_round_trip_and_no_object() {
     let listener = Listener::new();
     let stack = own_stack_with("round-trips", |config| {
+        config.compaction = None;
         config.allow_reset = true;
         config.gateway_vars.push(("CATALOG_URL".to_owned(), listener.url.clone()));
     });
