@@ -5,6 +5,9 @@ use model::SetHash;
 use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The name of the head object.
+pub(crate) const HEAD: &str = "head";
+
 const MAGIC: &[u8; 8] = b"OPALSEG1";
 /// The version this code writes and the only one it reads.
 pub(crate) const VERSION: u32 = 1;

@@ -28,11 +28,13 @@
 //! assert_eq!(batch.row(1).id, "b");
 //! ```
 
+mod batches;
 mod builder;
 pub mod codes;
 pub mod delete_vector;
 mod head;
 pub mod ids;
+mod objects;
 pub mod positions;
 mod reader;
 pub mod row;
@@ -40,10 +42,12 @@ pub mod rows;
 #[cfg(test)]
 mod testing;
 
-pub use builder::{Builder, Built, Part};
+pub use batches::BatchPlace;
+pub use builder::{Builder, Built};
 pub use delete_vector::DeleteVector;
 pub use ids::IdHash;
-pub use reader::{BatchPlace, IDS_PART, Place, Segment, codes_parts, codes_place, head_place};
+pub use objects::Part;
+pub use reader::{IDS_PART, Place, Segment, codes_parts, codes_place, head_place};
 pub use rows::RowBatch;
 
 /// Why bytes are not the part of a segment that they should be. None of these heals by reading again.

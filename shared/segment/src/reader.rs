@@ -1,42 +1,20 @@
 //! An opened segment: which bytes of which part hold what.
 
-use crate::builder::{HEAD, codes_name, rows_name};
+use crate::batches::{BatchPlace, Batches};
 use crate::codes;
-use crate::head::{Head, Kind, Section};
+use crate::head::{HEAD, Head, Kind, Section};
 use crate::ids::IdFilter;
+use crate::objects::name;
 use crate::positions;
 use crate::{RowBatch, SegmentError, damaged, index};
 use model::{Position, SegmentRef, SetHash};
 use std::ops::Range;
 
-/// What the start of a head object tells. Memory: 16 bytes a batch.
+/// What the start of a head object tells. Memory: 20 bytes a batch.
 #[derive(Clone, Debug)]
 pub struct Segment {
     head: Head,
-    batches: Vec<Batch>,
-}
-
-#[derive(Clone, Debug)]
-struct Batch {
-    /// Number of the part of rows.
-    part: u32,
-    start: u32,
-    length: u32,
-    first_row: u32,
-    checksum: u32,
-}
-
-/// Where a batch of rows lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchPlace {
-    /// Number of the batch in the segment.
-    pub number: usize,
-    /// Name of its part.
-    pub part: String,
-    /// Its bytes there.
-    pub range: Range<u64>,
-    /// The rows in it.
-    pub rows: Range<u32>,
+    batches: Batches,
 }
 
 /// A stretch of a part that is read and checked as a whole.
@@ -63,7 +41,7 @@ pub fn codes_place(segment: &SegmentRef, part: u32) -> (Place, Range<u32>) {
     let first = part * per_part;
     let rows = first..segment.rows.min(first.saturating_add(per_part));
     let bytes = u64::from(rows.end - rows.start) * codes::stride(dimension) as u64;
-    (Place { part: codes_name(part), range: 0..bytes }, rows)
+    (Place { part: name(Kind::Codes, part), range: 0..bytes }, rows)
 }
 
 /// Number of parts of codes of a segment.
@@ -78,10 +56,7 @@ impl Segment {
         let section = head.section(Kind::Batches)?;
         let range = index(section.range.start)..index(section.range.end);
         let directory = section.check(start.get(range).ok_or_else(|| damaged("the head is cut off"))?)?;
-        let (batches, rows) = batches(directory)?;
-        if rows != head.rows {
-            return Err(damaged("the batches have other rows than the segment"));
-        }
+        let batches = Batches::decode(Kind::Rows, index(head.dimension), head.rows, directory)?;
         Ok(Segment { head, batches })
     }
 
@@ -102,7 +77,7 @@ impl Segment {
 
     /// Memory held, about, in bytes.
     pub fn bytes(&self) -> usize {
-        self.batches.len() * size_of::<Batch>() + self.head.sections.len() * size_of::<Section>()
+        self.batches.bytes() + self.head.sections.len() * size_of::<Section>()
     }
 
     /// Number of batches of rows.
@@ -112,30 +87,17 @@ impl Segment {
 
     /// Where batch number `number` is.
     pub fn batch(&self, number: usize) -> BatchPlace {
-        let batch = &self.batches[number];
-        let end = self.batches.get(number + 1).map_or(self.head.rows, |next| next.first_row);
-        let start = u64::from(batch.start);
-        BatchPlace {
-            number,
-            part: rows_name(batch.part),
-            range: start..start + u64::from(batch.length),
-            rows: batch.first_row..end,
-        }
+        self.batches.place(number)
     }
 
     /// Where the batch with `row` is. Panics if the segment has no such row.
     pub fn batch_of(&self, row: u32) -> BatchPlace {
-        assert!(row < self.rows(), "a row of a segment has a smaller number than there are rows");
-        self.batch(self.batches.partition_point(|batch| batch.first_row <= row) - 1)
+        self.batches.place_of(row)
     }
 
     /// The rows in the `bytes` of a batch. Cost: one copy. Errors: they are not what was written.
     pub fn decode_batch(&self, place: &BatchPlace, bytes: &[u8]) -> Result<RowBatch, SegmentError> {
-        if crate::rows::checksum(bytes) != self.batches[place.number].checksum {
-            return Err(damaged(format_args!("batch {} does not match its checksum", place.number)));
-        }
-        let batch = RowBatch::decode(bytes, place.rows.start, self.dimension())?;
-        if batch.rows() == place.rows { Ok(batch) } else { Err(damaged("a batch has another number of rows")) }
+        self.batches.decode_batch(place, bytes)
     }
 
     /// Where the positions of all rows are.
@@ -168,42 +130,16 @@ impl Segment {
     /// All parts and what each must hash to, for whoever checks them: name, size in bytes and XXH3-64; of the head object
     /// nothing.
     pub fn objects(&self) -> Vec<(String, u64, u64)> {
-        let named = |kind: Kind, name: fn(u32) -> String| {
+        let named = |kind: Kind| {
             let parts = self.head.parts(kind).into_iter();
-            parts.map(move |section| (name(section.part), section.range.end, section.checksum)).collect::<Vec<_>>()
+            parts.map(move |section| (name(kind, section.part), section.range.end, section.checksum))
         };
-        [named(Kind::Rows, rows_name), named(Kind::Codes, codes_name)].concat()
+        named(Kind::Rows).chain(named(Kind::Codes)).collect()
     }
 
     fn place(&self, kind: Kind) -> Result<Place, SegmentError> {
         Ok(Place { part: HEAD.to_owned(), range: self.head.section(kind)?.range.clone() })
     }
-}
-
-/// The batches in their directory, and the number of their rows: see [`crate::Builder`].
-fn batches(directory: &[u8]) -> Result<(Vec<Batch>, u32), SegmentError> {
-    let (words, rest) = directory.as_chunks::<4>();
-    let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
-    let cut_off = || damaged("the directory of batches is cut off");
-    if !rest.is_empty() {
-        return Err(cut_off());
-    }
-    let (mut batches, mut part, mut first_row) = (Vec::new(), 0, 0_u32);
-    while let Some(mut start) = words.next() {
-        let count = words.next().ok_or_else(cut_off)?;
-        for _ in 0..count {
-            let mut next = || words.next().ok_or_else(cut_off);
-            let (length, rows, checksum) = (next()?, next()?, next()?);
-            if rows == 0 {
-                return Err(damaged("a batch without rows"));
-            }
-            batches.push(Batch { part, start, length, first_row, checksum });
-            start = start.checked_add(length).ok_or_else(cut_off)?;
-            first_row = first_row.checked_add(rows).ok_or_else(cut_off)?;
-        }
-        part += 1;
-    }
-    Ok((batches, first_row))
 }
 
 #[cfg(test)]

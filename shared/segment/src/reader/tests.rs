@@ -216,26 +216,6 @@ fn a_batch_is_read_as_itself_only() {
 }
 
 #[test]
-fn directories_that_lie_are_errors() {
-    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-    let rows = |directory: &[u8]| batches(directory).ok().map(|(_, rows)| rows);
-    for (case, directory, expected) in [
-        ("no part", words(&[]), Some(0)),
-        ("a part without batches", words(&[7, 0]), Some(0)),
-        ("two parts", words(&[8, 1, 100, 5, 0, 8, 2, 100, 6, 0, 50, 1, 0]), Some(12)),
-        ("fewer batches than it says", words(&[8, 2, 100, 5, 0]), None),
-        ("four billion batches", words(&[8, u32::MAX, 100, 5, 0]), None),
-        ("a part that begins and ends", words(&[8, 1, 100, 5, 0, 8]), None),
-        ("a batch without rows", words(&[8, 1, 100, 0, 0]), None),
-        ("more rows than have numbers", words(&[8, 2, 100, u32::MAX, 0, 100, 1, 0]), None),
-        ("a batch beyond 4 GB", words(&[8, 1, u32::MAX, 1, 0]), None),
-        ("half a number", vec![8, 0, 0, 0, 1, 0], None),
-    ] {
-        assert_eq!(rows(&directory), expected, "{case}");
-    }
-}
-
-#[test]
 fn a_head_with_other_rows_than_its_batches_is_an_error() {
     let built = build(&rows(1, 5, 2), 2);
     let body = &objects(&built)[HEAD];
