@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what things cost, beside the original server in the same run. Nothing printed here is absolute:
 //! machines differ, ratios stay.
 
+mod collection;
 mod cpu;
 mod http;
 mod load;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use anyhow::{Result, ensure};
 use stack::{Config, Part, Stack, StoreAdmin};
 
+use super::collection::{Collection, DATABASE};
 use super::cpu;
 use super::http::Client;
 use super::load::{self, Measured};
@@ -18,7 +18,6 @@ use super::records::Records;
 use crate::place::Place;
 use crate::{build, sh, test};
 
-const DATABASE: &str = "/api/v2/tenants/default_tenant/databases/default_database";
 /// How long we wait at most for what a server still does in the background.
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -155,10 +154,8 @@ fn measure(
     limit: Duration,
 ) -> Result<Line> {
     let mut client = Client::new(&server.url);
-    let body = json!({ "name": "bench", "configuration": { "hnsw": { "space": "cosine" } } });
-    let collection = client.json("POST", &format!("{DATABASE}/collections"), Some(&body))?;
-    let path = format!("{DATABASE}/collections/{}", collection["id"].as_str().context("a collection without id")?);
-    let add = format!("{path}/add");
+    let collection = Collection::make(&server.url, "bench", "cosine")?;
+    let add = collection.path("add");
     client.call("POST", &add, warm_up)?;
     settle(server)?;
 
@@ -169,8 +166,7 @@ fn measure(
     let puts = puts(server)?.zip(puts_before).map(|(after, before)| after - before);
     let line = Line { batch, writers, server: server.name, measured, cpu: spent.collect(), puts };
 
-    let count = client.json("GET", &format!("{path}/count"), None)?;
-    ensure!(count == line.records() + 1, "{} of {} acknowledged records are there", count, line.records() + 1);
+    collection.expect(usize::try_from(line.records() + 1)?)?;
     client.call("DELETE", &format!("{DATABASE}/collections/bench"), b"")?;
     settle(server)?;
     Ok(line)
