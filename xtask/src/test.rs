@@ -40,12 +40,22 @@ fn words(text: &str) -> Vec<String> {
 
 /// Obtains and builds what a stack under workerd runs; Miniflare is for whoever wants it.
 pub(crate) fn programs(place: &Place, workers: &[build::Worker]) -> Result<Programs> {
+    built(place, workers, &[])
+}
+
+/// The same with native programs that are optimised, as deployed ones are, for measurements. What they stand on is what the
+/// others stand on.
+pub(crate) fn optimised_programs(place: &Place, workers: &[build::Worker]) -> Result<Programs> {
+    built(place, workers, &["--config", "profile.dev.opt-level=2", "--config", "profile.dev.incremental=false"])
+}
+
+fn built(place: &Place, workers: &[build::Worker], settings: &[&str]) -> Result<Programs> {
     let (workerd, sqld) = (tools::workerd(place)?, tools::sqld(place)?);
     let toolchain = tools::wasm::toolchain(place)?;
     build::workers(place, &toolchain, workers)?;
     let mut natives = place::cargo();
     // All of the workspace, so that what they stand on is compiled with the features that tests want, and once.
-    natives.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
+    natives.args(["build", "--workspace", "--exclude", "xtask", "--bins"]).args(settings);
     sh::step("compiling devstore and the compactor", natives.current_dir(&place.root))?;
     let (devstore, compactor) = (place.devstore(), place.compactor());
     Ok(Programs { workerd, sqld, devstore, compactor, miniflare: PathBuf::new(), workers: place.workers() })

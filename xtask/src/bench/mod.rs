@@ -1,13 +1,19 @@
 //! `cargo xtask bench`: what things cost, beside the original server in the same run. Nothing printed here is absolute:
 //! machines differ, ratios stay.
 
+mod backlog;
+mod bucket;
 mod collection;
+mod compact;
+mod compactor;
 mod cpu;
 mod http;
+mod latency;
 mod load;
 mod original;
 mod peer;
 mod profile;
+mod reads;
 mod records;
 mod tail;
 mod write;
@@ -30,6 +36,14 @@ enum Bench {
     Write(write::Arguments),
     /// What reading a long log costs, cold and warm
     Tail(tail::Arguments),
+    /// Compaction: time and memory, bytes that it writes, bytes that are stored
+    Compact(compact::Arguments),
+    /// How far a compactor stays behind writers
+    Backlog(backlog::Arguments),
+    /// What reads of a compacted collection ask of the store, by the number of its segments
+    Reads(reads::Arguments),
+    /// Latencies before and after compaction
+    Latency(latency::Arguments),
     /// Reads and writes of real records: rates, latencies and recall
     Peer(peer::Arguments),
 }
@@ -41,6 +55,10 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
     let outcome = match &arguments.bench {
         Bench::Write(arguments) => write::run(place, arguments, &data),
         Bench::Tail(arguments) => tail::run(place, arguments, &data),
+        Bench::Compact(arguments) => compact::run(place, arguments, &data),
+        Bench::Backlog(arguments) => backlog::run(place, arguments, &data),
+        Bench::Reads(arguments) => reads::run(place, arguments, &data),
+        Bench::Latency(arguments) => latency::run(place, arguments, &data),
         Bench::Peer(arguments) => peer::run(place, arguments, &data),
     };
     if data.exists() {

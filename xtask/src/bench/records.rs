@@ -1,5 +1,6 @@
 //! What a bench writes: records of a folder, or made up, as the bodies that the official clients would send.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -35,6 +36,35 @@ impl Records {
 
     pub(crate) fn len(&self) -> usize {
         self.vectors.len()
+    }
+
+    /// Bytes of the records themselves: 4 a number of the vector, document, metadata as JSON.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        let vectors: usize = self.vectors.iter().map(|vector| 4 * vector.len()).sum();
+        let texts: usize = self.documents.iter().map(String::len).sum();
+        let metadatas: usize = self.metadatas.iter().map(|metadata| metadata.to_string().len()).sum();
+        (vectors + texts + metadatas) as u64
+    }
+
+    /// The same with vectors `times` as long: each goes on with those of the records behind it.
+    pub(crate) fn widened(self, times: usize) -> Records {
+        let row =
+            |start: usize| (start..start + times).flat_map(|row| &self.vectors[row % self.vectors.len()]).copied();
+        let vectors = (0..self.len()).map(|start| row(start).collect()).collect();
+        Records { vectors, ..self }
+    }
+
+    /// The text in the metadata, as key and value, that about one in 100 records has.
+    pub(crate) fn rare_text(&self) -> Result<(String, String)> {
+        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (key, value) in self.metadatas.iter().filter_map(Value::as_object).flatten() {
+            if let Some(text) = value.as_str() {
+                *counts.entry((key, text)).or_default() += 1;
+            }
+        }
+        let rare = counts.into_iter().min_by_key(|(_, count)| (self.len() / 100).abs_diff(*count));
+        let ((key, text), _) = rare.context("no record has a text in its metadata")?;
+        Ok((key.to_owned(), text.to_owned()))
     }
 
     /// The bodies that add the records, `batch` in each; what is left over is left out. Vectors go as base64, as the
@@ -169,6 +199,16 @@ mod tests {
         for wrong in [npy("<f8", "1, 1", &[0; 8]), npy("<f4", "2, 1", &[0; 4]), npy("<f4", "4", &[0; 16])] {
             assert!(parse_npy(&wrong, 9).is_err());
         }
+    }
+
+    #[test]
+    fn wider_vectors_go_on_with_those_behind() {
+        let records = made_up(3);
+        let (first, third) = (records.vectors[0].clone(), records.vectors[2].clone());
+        let raw = records.raw_bytes();
+        let wide = records.widened(2);
+        assert_eq!(wide.vectors[2], [third, first].concat());
+        assert_eq!(wide.raw_bytes() - raw, 3 * 4 * DIMENSIONS as u64);
     }
 
     #[test]
