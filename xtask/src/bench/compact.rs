@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4], value_parser = clap::value_parser!(u32).range(1..=16))]
     times: Vec<u32>,
     /// Bounds of the compactor's memory, in MiB
-    #[arg(long, value_delimiter = ',', default_values_t = [512, 64], value_parser = clap::value_parser!(u32).range(16..))]
+    #[arg(long, value_delimiter = ',', default_values_t = [512, 64, 32], value_parser = clap::value_parser!(u32).range(16..))]
     memory: Vec<u32>,
     /// Compactions in which the records are then written once more, part by part
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]

@@ -47,7 +47,7 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
         let made = compactor.status(&collection.id)?["segments"].clone();
         ensure!(made == segments, "there are {made} segments, not {segments}");
         println!("\n{} records in {segments} segments\n{:<28}{}", bodies.len() * 100, "read", Cost::HEADINGS);
-        for read in reads(&records, bodies.len() * 100) {
+        for read in reads(&records, bodies.len() * 100)? {
             is_as_designed &= read.cold_and_warm(&mut stack, &collection)?;
         }
     }
@@ -69,7 +69,7 @@ struct Read {
     waves_max: Option<u64>,
 }
 
-fn reads(records: &Records, count: usize) -> Vec<Read> {
+fn reads(records: &Records, count: usize) -> Result<Vec<Read>> {
     let read = |name, verb, body| Read { name, verb, body, other: None, ids: None, waves_max: None };
     let get = |name, rows: &[usize], others: &[usize]| {
         let ids = |rows: &[usize]| rows.iter().map(|row| Records::id(*row)).collect::<Vec<_>>();
@@ -78,13 +78,15 @@ fn reads(records: &Records, count: usize) -> Vec<Read> {
     };
     let spread = |first: usize| (0..10).map(|step| first + step * (count / 10)).collect::<Vec<_>>();
     let nearest = |row: usize| json!({ "query_embeddings": [records.vectors[row]], "n_results": 10, "include": [] });
-    vec![
+    let (key, text) = records.rare_text()?;
+    Ok(vec![
         Read { waves_max: Some(WAVES_BY_ID_MAX), ..get("get, one id", &[count / 3], &[count / 2]) },
         get("get, ten ids", &spread(5), &spread(9)),
         read("get, the first ten", "get", Some(json!({ "limit": 10, "include": ["documents"] }))),
+        read("get, one in 100", "get", Some(json!({ "where": { key: text }, "include": ["documents"] }))),
         read("count", "count", None),
         Read { other: Some(nearest(count / 2)), ..read("query, ten nearest", "query", Some(nearest(count / 3))) },
-    ]
+    ])
 }
 
 impl Read {
