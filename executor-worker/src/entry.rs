@@ -2,7 +2,7 @@
 
 use crate::{Cache, Executor};
 use runtime::{WorkerRuntime, request_body, request_head, worker_response};
-use storage::{BoundStore, CacheApi, Edge, Retry};
+use storage::{BoundStore, CacheApi, Edge, Lanes, Retry};
 use worker::{Context, Env, Error, Request, Response, Result, console_error, event};
 
 /// Largest plan, in bytes: a user's largest body, its vectors as base64.
@@ -20,7 +20,8 @@ async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Respo
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
     let store = BoundStore::from_env(&env, runtime.clone()).map_err(|error| invalid(&error))?;
-    let store = Edge::new(Retry::new(store, runtime.clone()), CacheApi::from_env(&env));
+    let store = Retry::new(Lanes::new(store, model::limits::CONNECTIONS_MAX), runtime.clone());
+    let store = Edge::new(store, CacheApi::from_env(&env));
     let executor = Executor { store: &store, runtime, cache: CACHE.with(|cache| *cache) };
     let response = executor.handle(head.map(|()| body)).await;
     if store.has_news() {

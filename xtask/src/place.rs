@@ -45,9 +45,15 @@ impl Place {
     }
 }
 
-/// The cargo that runs us, or the one in the path.
+/// The cargo that runs us, or the one in the path. It is not told of which package we are: there are build scripts that would
+/// think that something of theirs has changed.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_ours)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 fn target(root: &Path) -> Result<PathBuf> {

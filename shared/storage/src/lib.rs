@@ -1,7 +1,7 @@
 //! The object store: a narrow port, its adapters, decorators that add behaviour, and the contract all of them keep.
 //!
 //! It knows keys and bytes and none of Opal's types (of `model` only the limits). In reading order: [`ObjectStore`], [`PutMode`], the errors;
-//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`],
+//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`], [`Lanes`],
 //! [`Edge`] (with, in Workers, `CacheApi`) and (for tests) `Faulty`; `contract`, the suite that every adapter passes; [`probe`], which refuses a store that ignores
 //! conditions; [`races`], which finds one that honours them only as long as nobody hurries.
 //!
@@ -30,6 +30,7 @@ pub mod contract;
 mod edge;
 #[cfg(any(test, feature = "test-util"))]
 mod faulty;
+mod lanes;
 mod memory;
 mod probe;
 #[cfg(target_arch = "wasm32")]
@@ -47,6 +48,7 @@ pub use cache_api::CacheApi;
 pub use edge::{Edge, EdgeCache};
 #[cfg(any(test, feature = "test-util"))]
 pub use faulty::{Counts, Fate, Fault, Faulty, OperationKind};
+pub use lanes::Lanes;
 pub use memory::MemoryStore;
 pub use probe::{ProbeError, probe};
 #[cfg(target_arch = "wasm32")]

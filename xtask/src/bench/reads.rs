@@ -15,7 +15,7 @@ use crate::{build, test};
 
 /// Longer than sending the requests of one wave takes: while each is held for so long, depth counts waves.
 const HELD_MS: u64 = 100;
-/// Heads, indexes of ids and the end of the log; then rows.
+/// Heads, indexes of ids and the end of the log; then rows. (Of four segments the first are more than may be under way at once.)
 const WAVES_BY_ID_MAX: u64 = 2;
 
 #[derive(clap::Args)]
@@ -48,11 +48,12 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
         ensure!(made == segments, "there are {made} segments, not {segments}");
         println!("\n{} records in {segments} segments\n{:<28}{}", bodies.len() * 100, "read", Cost::HEADINGS);
         for read in reads(&records, bodies.len() * 100)? {
-            is_as_designed &= read.cold_and_warm(&mut stack, &collection)?;
+            let is_few = read.cold_and_warm(&mut stack, &collection)?;
+            is_as_designed &= is_few || segments > 1;
         }
     }
     stack.stop();
-    ensure!(is_as_designed, "a cold get of one id takes more than {WAVES_BY_ID_MAX} dependent reads");
+    ensure!(is_as_designed, "a cold get of one id from one segment takes more than {WAVES_BY_ID_MAX} dependent reads");
     Ok(())
 }
 
