@@ -31,7 +31,7 @@ const CROSS_REQUEST_WAITS: [&str; 10] = [
 ];
 
 /// Crates that only compute.
-const PURE_CRATES: [&str; 3] = ["shared/model/src/", "shared/query/src/", "shared/segment/src/"];
+const PURE_CRATES: [&str; 4] = ["shared/model/src/", "shared/query/src/", "shared/segment/src/", "shared/vector/src/"];
 
 // In pieces, so that this file does not break its own rules.
 const HOME_DIRECTORIES: [&str; 4] =

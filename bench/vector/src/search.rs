@@ -1,0 +1,160 @@
+//! Queries against an index, as the executor runs them, and what they cost.
+
+use crate::data::Data;
+use crate::{now, seconds};
+use model::Space;
+use query::TopK;
+use query::kernel::Measure;
+use vector::probe::{self, Budget};
+use vector::{Index, codes};
+
+/// What a query may do.
+pub(crate) struct Effort {
+    pub(crate) bytes: u64,
+    pub(crate) ranges: usize,
+    pub(crate) ratio: f32,
+    pub(crate) rerank: usize,
+    pub(crate) row_ranges: usize,
+}
+
+/// The exact neighbours.
+pub(crate) struct Truth {
+    k: usize,
+    /// For each query the nearest rows, by distance.
+    nearest: Vec<Vec<(f32, u32)>>,
+}
+
+impl Truth {
+    pub(crate) fn new(space: Space, data: &Data, k: usize) -> Self {
+        let of = |query: &[f32]| {
+            let measure = Measure::new(space, query);
+            let mut top = TopK::new(k);
+            for (row, vector) in (0_u32..).zip(data.rows.chunks_exact(data.dimension)) {
+                top.push(measure.distance_with_norm(vector, 1.0), row);
+            }
+            top.into_sorted().into_iter().map(|hit| (hit.distance, hit.row)).collect()
+        };
+        let queries: Vec<&[f32]> = data.queries.chunks_exact(data.dimension).collect();
+        let halves = queries.chunks(queries.len().div_ceil(2).max(1));
+        let nearest = std::thread::scope(|scope| {
+            let threads: Vec<_> = halves
+                .map(|half| scope.spawn(move || half.iter().map(|query| of(query)).collect::<Vec<_>>()))
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("distances do not panic")).collect()
+        });
+        Truth { k, nearest }
+    }
+}
+
+/// Means over all queries.
+#[derive(Default)]
+pub(crate) struct Cost {
+    recall: f64,
+    leaf_recall: f64,
+    scanned: f64,
+    leaf_bytes: f64,
+    leaf_gets: f64,
+    rows: f64,
+    row_bytes: f64,
+    row_gets: f64,
+    gets_max: f64,
+    ms: f64,
+}
+
+impl Cost {
+    pub(crate) fn print(&self, scan: f64, effort: &Effort) {
+        println!(
+            "  {:5.2} {:6} {:6} | {:.4}  {:.4} | {:6.2} {:8.0} {:5.1} | {:4.1} {:6.0} {:5.1} | {:5.1} ({:.0}) {:.3}",
+            scan * 100.0,
+            effort.ranges,
+            effort.rerank,
+            self.recall,
+            self.leaf_recall,
+            self.scanned * 100.0,
+            self.leaf_bytes / 1e3,
+            self.leaf_gets,
+            self.rows,
+            self.row_bytes / 1e3,
+            self.row_gets,
+            2.0 + self.leaf_gets + self.row_gets,
+            self.gets_max,
+            self.ms,
+        );
+    }
+}
+
+pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, effort: &Effort) -> Cost {
+    let mut sum = Cost::default();
+    let mut place = vec![0_u32; index.order.len()];
+    (0..).zip(&index.order).for_each(|(row, of)| place[*of as usize] = row);
+    let count = truth.nearest.len() as f64;
+    for (query, nearest) in data.queries.chunks_exact(data.dimension).zip(&truth.nearest) {
+        let start = now();
+        let placed = index.table.frame().query(query);
+        let views = index.table.views(&placed);
+        let ranked = probe::rank(&views, effort.ratio);
+        let budget = Budget { bytes: effort.bytes, ranges: effort.ranges, ratio: effort.ratio };
+        let plan = probe::plan(&index.table, &ranked, &budget);
+        let mut estimates = Vec::new();
+        for leaf in plan.iter().cloned().flatten() {
+            let bytes = index.table.bytes(leaf..leaf + 1);
+            let bytes = &index.codes[bytes.start as usize..bytes.end as usize];
+            let first = index.table.rows(leaf..leaf + 1).start;
+            codes::estimate(&placed, index.table.codec(), views[leaf], bytes, first, &mut estimates)
+                .expect("own codes");
+        }
+        sum.scanned += estimates.len() as f64 / index.order.len() as f64 / count;
+        let candidates = probe::nearest(estimates, effort.rerank);
+        let (rows, row_ranges, row_bytes) = fetch(&candidates, effort, 4 * data.dimension as u64);
+        let measure = Measure::new(space, query);
+        let mut top = TopK::new(truth.k);
+        for row in &rows {
+            let at = index.order[*row as usize] as usize * data.dimension;
+            top.push(measure.distance(&data.rows[at..at + data.dimension]), *row);
+        }
+        let found = top.into_sorted();
+        sum.ms += seconds(start) * 1e3 / count;
+        // A row as near as the last of the nearest is as good.
+        let last = nearest.last().map_or(0.0, |(distance, _)| *distance);
+        let slack = last.abs() * 1e-5 + 1e-6;
+        let hits = found.iter().filter(|hit| hit.distance <= last + slack).count();
+        sum.recall += hits as f64 / truth.k as f64 / count;
+        let is_scanned = |row: &u32| plan.iter().any(|leaves| index.table.rows(leaves.clone()).contains(row));
+        let seen = nearest.iter().filter(|(_, row)| is_scanned(&place[*row as usize])).count();
+        sum.leaf_recall += seen as f64 / truth.k as f64 / count;
+        let bytes: u64 = plan.iter().map(|leaves| index.table.bytes(leaves.clone())).map(|b| b.end - b.start).sum();
+        sum.leaf_bytes += bytes as f64 / count;
+        sum.leaf_gets += plan.len() as f64 / count;
+        sum.rows += rows.len() as f64 / count;
+        sum.row_gets += row_ranges as f64 / count;
+        sum.row_bytes += row_bytes as f64 / count;
+        sum.gets_max = sum.gets_max.max((2 + plan.len() + row_ranges) as f64);
+    }
+    sum
+}
+
+/// Rows of the candidates in at most so many ranges, with gaps up to 256 KB: (rows read exactly, ranges, bytes).
+fn fetch(candidates: &[vector::Estimate], effort: &Effort, stride: u64) -> (Vec<u32>, usize, u64) {
+    let gap_rows = (256 * 1024 / stride) as u32;
+    let mut kept: Vec<u32> = Vec::new();
+    let ranges_of = |rows: &[u32]| {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for row in rows {
+            match ranges.last_mut() {
+                Some(range) if row - range.1 <= gap_rows => range.1 = *row,
+                _ => ranges.push((*row, *row)),
+            }
+        }
+        ranges
+    };
+    for candidate in candidates {
+        let at = kept.partition_point(|row| *row < candidate.row);
+        kept.insert(at, candidate.row);
+        if ranges_of(&kept).len() > effort.row_ranges {
+            kept.remove(at);
+        }
+    }
+    let ranges = ranges_of(&kept);
+    let bytes = ranges.iter().map(|(first, last)| u64::from(last - first + 1) * stride).sum();
+    (kept, ranges.len(), bytes)
+}
