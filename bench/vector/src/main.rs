@@ -10,10 +10,11 @@ use model::Space;
 use search::{Effort, Truth};
 use std::path::Path;
 use std::time::Instant;
-use vector::{Clustering, Codec, Options, Rows};
+use vector::{Clustering, Codec, Leaves, Options, Rows};
 
-const USAGE: &str = "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
-    [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--scan 0.02,0.05] [--ranges 10,1000] [--rerank 20,50]
+const USAGE: &str =
+    "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
+    [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000] [--ranges 10,1000] [--rerank 20,50]
     [--row-ranges 8] [--ratio 9]";
 
 fn main() -> Result<(), String> {
@@ -36,51 +37,55 @@ fn main() -> Result<(), String> {
     let truth = Truth::new(space, &data, 10);
     println!("# {} {space:?}: {} rows, truth in {:.1} s", data.name, data.count(), seconds(start));
     for leaf in arguments.list("--leaf", "128") {
+        let clustering = Clustering::of(leaf as u32, 1, threads);
+        let start = now();
+        let leaves = vector::cluster::cluster(Rows::new(&data.rows, data.dimension), &clustering);
+        println!(
+            "\nleaf {leaf}: {} leaves in {:.1} s, peak memory {:.2} GB",
+            leaves.rows.len(),
+            seconds(start),
+            peak_gb()
+        );
         for bits in arguments.list("--bits", "0") {
             for centroid_bits in arguments.list("--centroid-bits", "4") {
                 let mut codec = Codec::of(data.dimension);
                 if bits > 0.0 {
                     codec.bits = bits as u32;
                 }
-                let clustering = Clustering::of(leaf as u32, 1, threads);
                 let options = Options { space, clustering, codec, centroid_bits: centroid_bits as u32 };
-                one_index(&arguments, &data, &truth, &options);
+                one_index(&arguments, &data, &truth, &leaves, &options);
             }
         }
     }
     Ok(())
 }
 
-fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, options: &Options) {
+fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, leaves: &Leaves, options: &Options) {
     let start = now();
-    let index = vector::build(Rows::new(&data.rows, data.dimension), options);
-    let took = seconds(start);
+    let index = vector::build::index(Rows::new(&data.rows, data.dimension), leaves.clone(), options);
     println!(
-        "leaf {} bits {} centroid bits {}: {} leaves, built in {took:.1} s ({:.0}/s), {} B a row, {:.1} MB leaves, peak memory {:.2} GB",
-        options.clustering.leaf_rows,
+        "bits {} centroid bits {}: coded in {:.1} s, {} B a row, {:.1} MB leaves",
         options.codec.bits,
         options.centroid_bits,
-        index.table.leaves(),
-        data.count() as f64 / took,
+        seconds(start),
         options.codec.row_bytes(),
         index.codes.len() as f64 / 1e6,
-        peak_gb(),
     );
     println!(
-        "  scan% ranges rerank | recall  leaf-recall | scanned% leaf-KB GETs | rows row-KB GETs | all-GETs(max) ms"
+        "  ratio leafKB ranges rerank | recall  leaf-recall | scanned% leaf-KB GETs | rows row-KB GETs | total-KB all-GETs(max) ms"
     );
     for ratio in arguments.list("--ratio", "9") {
-        for ranges in arguments.list("--ranges", "10") {
-            for scan in arguments.list("--scan", "0.01,0.02,0.03,0.05") {
+        for ranges in arguments.list("--ranges", "12") {
+            for kb in arguments.list("--kb", "500,1000,2000,4000") {
                 for rerank in arguments.list("--rerank", "20") {
                     let effort = Effort {
-                        bytes: (scan * index.codes.len() as f64) as u64,
+                        bytes: (kb * 1000.0) as u64,
                         ranges: ranges as usize,
                         ratio: ratio as f32,
                         rerank: rerank as usize,
-                        row_ranges: arguments.number("--row-ranges", 8),
+                        row_ranges: arguments.number("--row-ranges", 6),
                     };
-                    search::measure(data, truth, &index, options.space, &effort).print(scan, &effort);
+                    search::measure(data, truth, &index, options.space, &effort).print(&effort);
                 }
             }
         }

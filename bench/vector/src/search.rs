@@ -62,10 +62,11 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    pub(crate) fn print(&self, scan: f64, effort: &Effort) {
+    pub(crate) fn print(&self, effort: &Effort) {
         println!(
-            "  {:5.2} {:6} {:6} | {:.4}  {:.4} | {:6.2} {:8.0} {:5.1} | {:4.1} {:6.0} {:5.1} | {:5.1} ({:.0}) {:.3}",
-            scan * 100.0,
+            "  {:4.2} {:6} {:4} {:4} | {:.4}  {:.4} | {:6.2} {:8.0} {:5.1} | {:4.1} {:6.0} {:5.1} | {:6.0} {:5.1} ({:.0}) {:.3}",
+            effort.ratio,
+            effort.bytes / 1000,
             effort.ranges,
             effort.rerank,
             self.recall,
@@ -76,6 +77,7 @@ impl Cost {
             self.rows,
             self.row_bytes / 1e3,
             self.row_gets,
+            (self.leaf_bytes + self.row_bytes) / 1e3,
             2.0 + self.leaf_gets + self.row_gets,
             self.gets_max,
             self.ms,

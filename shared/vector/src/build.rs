@@ -33,6 +33,11 @@ pub struct Index {
 /// Memory: that of [`cluster::cluster`], then the codes. Cost: seconds for each 100,000 rows of 384 numbers.
 pub fn build(rows: Rows<'_>, options: &Options) -> Index {
     let leaves = cluster::cluster(rows, &options.clustering);
+    index(rows, leaves, options)
+}
+
+/// The index of `rows` that were clustered into `leaves`.
+pub fn index(rows: Rows<'_>, leaves: Leaves, options: &Options) -> Index {
     let frame = frame(rows, options.space, options.clustering.seed);
     let centroids = Rows::new(&leaves.centroids, rows.dimension());
     let table = Table::new(frame, options.codec, options.centroid_bits, centroids, &leaves.rows);

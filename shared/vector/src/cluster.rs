@@ -17,6 +17,8 @@ pub struct Clustering {
     pub leaf_rows: u32,
     /// Rows that no leaf has more of.
     pub leaf_rows_max: u32,
+    /// Rows that centroids are made from, at most: a copy of these is kept twice.
+    pub sample_rows_max: u32,
     /// Decides what is random.
     pub seed: u64,
     /// Threads that work; the result does not depend on it.
@@ -24,9 +26,11 @@ pub struct Clustering {
 }
 
 /// Rows of a sample for each leaf, at most: more changes little.
-const SAMPLE_ROWS_PER_LEAF: u32 = 48;
+const SAMPLE_ROWS_PER_LEAF: u32 = 64;
+/// Rows of a sample, at most, unless told otherwise.
+const SAMPLE_ROWS_MAX: u32 = 1 << 19;
 /// Rounds in which all leaves' centroids move at once.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 6;
 
 /// Leaves, in the order in which they are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +46,7 @@ pub struct Leaves {
 impl Clustering {
     /// Leaves of about `leaf_rows` rows, none above twice that.
     pub fn of(leaf_rows: u32, seed: u64, threads: usize) -> Self {
-        Clustering { leaf_rows, leaf_rows_max: 2 * leaf_rows, seed, threads }
+        Clustering { leaf_rows, leaf_rows_max: 2 * leaf_rows, sample_rows_max: SAMPLE_ROWS_MAX, seed, threads }
     }
 
     /// How many leaves `rows` rows get at first.
@@ -52,7 +56,7 @@ impl Clustering {
 
     /// Which of `rows` rows make up a sample that is large enough: ascending.
     pub fn sample(&self, rows: u32) -> Vec<u32> {
-        let count = self.leaves(u64::from(rows)).saturating_mul(SAMPLE_ROWS_PER_LEAF);
+        let count = self.leaves(u64::from(rows)).saturating_mul(SAMPLE_ROWS_PER_LEAF).min(self.sample_rows_max);
         Random::new(self.seed, 0x73_616d_706c_65).sample(rows, count)
     }
 }
@@ -70,7 +74,8 @@ pub fn train(sample: Rows<'_>, leaves: u32, clustering: &Clustering) -> Vec<f32>
         let assigner = Assigner::new(Rows::new(&centroids, sample.dimension()), threads);
         centroids = kmeans::means(sample, &assigner.assign(sample, threads), &centroids, threads);
     }
-    centroids
+    let centroids = Rows::new(&centroids, sample.dimension());
+    centroids.gather(&crate::order::order(centroids, seed))
 }
 
 /// Clusters rows that are in memory. Memory: [`train`]'s and 8 bytes a row.
@@ -189,3 +194,6 @@ fn join(rows: Rows<'_>, mut leaves: Vec<Leaf>, clustering: &Clustering) -> Leave
         centroids: leaves.into_iter().flat_map(|leaf| leaf.centroid).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,9 +139,9 @@ pub struct Query {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeafView {
     /// What the distance of a row at the centroid is, in the units of the frame.
-    pub(crate) base: f32,
+    pub base: f32,
     /// Distance between query and centroid.
-    pub(crate) apart: f32,
+    pub apart: f32,
 }
 
 impl Query {
@@ -360,3 +360,6 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 fn length(vector: &[f32]) -> f32 {
     dot(vector, vector).sqrt()
 }
+
+#[cfg(test)]
+mod tests;

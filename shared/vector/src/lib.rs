@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod codes;
 mod kmeans;
 mod lanes;
+mod order;
 mod parallel;
 pub mod planes;
 pub mod probe;
@@ -36,4 +37,9 @@ pub enum VectorError {
 /// A count of this segment, of which rows are numbered by u32.
 pub(crate) fn number(count: usize) -> u32 {
     u32::try_from(count).expect("a segment has fewer than 2^32 rows")
+}
+
+/// A number of this segment as one of memory: they were checked to be small when they came.
+pub(crate) fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -48,7 +48,7 @@ pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>>
     let mut worth = vec![0.0_f32; table.leaves()];
     for (rank, leaf) in ranked.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-        let value = (rank as f32 + 4.0).recip();
+        let value = (rank as f32 + 10.0).powf(-1.5);
         worth[*leaf as usize] = value;
     }
     let bytes = |ranges: &[Range<usize>]| {
@@ -202,3 +202,6 @@ pub fn nearest(mut estimates: Vec<Estimate>, count: usize) -> Vec<Estimate> {
     estimates.sort_unstable_by(by_distance);
     estimates
 }
+
+#[cfg(test)]
+mod tests;

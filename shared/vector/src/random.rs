@@ -19,6 +19,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[7]
+    }
+
     /// A number below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         let high = (u64::from(bound) * (self.next() >> 32)) >> 32;

@@ -2,16 +2,26 @@
 //!
 //! Centroids are coded like rows, relative to the mean of all. Rows are coded relative to the centroid *as the table gives it
 //! back*, so few bits make leaves a little wider and nothing wrong.
+//!
+//! Bytes, little-endian: version `u32`, space `u8` (0 l2, 1 cosine, 2 ip), bits of rows `u8`, bits of centroids `u8`, 0 `u8`,
+//! dimension `u32`, leaves `u32`, seed of the rotation `u64`, length `f32`, mean `[f32; d]`, rows of the leaves `[u16; leaves]`,
+//! scales `[f32; leaves]`, squares `[f32; leaves]`, then a code for each leaf as [`crate::planes`] packs them.
 
 #![expect(clippy::cast_precision_loss, reason = "products of codes are rounded on purpose")]
 
-use crate::Rows;
 use crate::codes::{self, Codec, Frame, LeafView, Query};
 use crate::planes;
+use crate::{Rows, VectorError};
+use model::Space;
 use std::ops::Range;
 
 /// The version this code writes and the only one it reads.
 pub(crate) const VERSION: u32 = 1;
+
+/// By their number in bytes.
+const SPACES: [Space; 3] = [Space::L2, Space::Cosine, Space::Ip];
+/// Bytes before the mean.
+const FIXED_BYTES: usize = 28;
 
 /// Leaves and where they lie.
 #[derive(Clone, Debug)]
@@ -52,6 +62,72 @@ impl Table {
             planes::pack(&levels, bits, &mut table.codes);
         }
         table
+    }
+
+    /// The table as bytes: [`Table::encoded_len`] of them.
+    pub fn encode(&self) -> Vec<u8> {
+        let space = SPACES.iter().position(|space| *space == self.frame.space()).unwrap_or_default();
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        bytes.extend(
+            [space, crate::index(self.codec.bits), crate::index(self.bits), 0].map(|byte| byte.to_le_bytes()[0]),
+        );
+        bytes.extend(crate::number(self.codec.dimension).to_le_bytes());
+        bytes.extend(crate::number(self.leaves()).to_le_bytes());
+        bytes.extend(self.frame.seed().to_le_bytes());
+        bytes.extend(self.frame.length().to_le_bytes());
+        bytes.extend(self.frame.mean().iter().flat_map(|x| x.to_le_bytes()));
+        let rows = self.starts.windows(2).map(|pair| u16::try_from(pair[1] - pair[0]).expect("a leaf has few rows"));
+        bytes.extend(rows.flat_map(u16::to_le_bytes));
+        bytes.extend(self.scales.iter().chain(&self.squares).flat_map(|x| x.to_le_bytes()));
+        bytes.extend_from_slice(&self.codes);
+        debug_assert_eq!(bytes.len(), self.encoded_len(), "a table has a length that can be told before");
+        bytes
+    }
+
+    /// Bytes of the table.
+    pub fn encoded_len(&self) -> usize {
+        let leaf_bytes = 2 + 4 + 4 + planes::code_bytes(self.codec.dimension, self.bits);
+        FIXED_BYTES + 4 * self.codec.dimension + self.leaves() * leaf_bytes
+    }
+
+    /// The table that `bytes` are. Cost: a copy. Errors: anything else than a whole table.
+    pub fn decode(bytes: &[u8]) -> Result<Self, VectorError> {
+        let mut rest = bytes;
+        let version = u32::from_le_bytes(take(&mut rest)?);
+        if version != VERSION {
+            return Err(VectorError::Version(version));
+        }
+        let [space, row_bits, bits, _] = take(&mut rest)?.map(u32::from);
+        let space = *SPACES.get(crate::index(space)).ok_or(VectorError::Damaged("no such space"))?;
+        let dimension = crate::index(u32::from_le_bytes(take(&mut rest)?));
+        let leaves = crate::index(u32::from_le_bytes(take(&mut rest)?));
+        let possible = 1..=planes::BITS_MAX;
+        if !possible.contains(&row_bits)
+            || !possible.contains(&bits)
+            || !(1..=planes::DIMENSION_MAX).contains(&dimension)
+        {
+            return Err(VectorError::Damaged("codes that do not exist"));
+        }
+        let seed = u64::from_le_bytes(take(&mut rest)?);
+        let length = f32::from_le_bytes(take(&mut rest)?);
+        let mean = floats(take_bytes(&mut rest, dimension, 4)?);
+        let rows = take_bytes(&mut rest, leaves, 2)?.as_chunks().0;
+        let starts = starts(rows.iter().map(|two| u32::from(u16::from_le_bytes(*two))));
+        let scales = floats(take_bytes(&mut rest, leaves, 4)?);
+        let squares = floats(take_bytes(&mut rest, leaves, 4)?);
+        let codes = take_bytes(&mut rest, leaves, planes::code_bytes(dimension, bits))?.to_vec();
+        if !rest.is_empty() {
+            return Err(VectorError::Damaged("bytes behind the table"));
+        }
+        Ok(Table {
+            frame: Frame::new(space, mean, length, seed),
+            codec: Codec { dimension, bits: row_bits },
+            bits,
+            starts: starts.ok_or(VectorError::Damaged("more rows than numbers for them"))?,
+            scales,
+            squares,
+            codes,
+        })
     }
 
     /// How rows are coded.
@@ -111,3 +187,27 @@ fn starts(rows: impl Iterator<Item = u32>) -> Option<Vec<u32>> {
     }
     Some(starts)
 }
+
+/// The next bytes of `rest`.
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], VectorError> {
+    let (first, behind) = rest.split_first_chunk().ok_or(VectorError::Damaged(CUT_OFF))?;
+    *rest = behind;
+    Ok(*first)
+}
+
+/// The next `count` things of `size` bytes.
+fn take_bytes<'b>(rest: &mut &'b [u8], count: usize, size: usize) -> Result<&'b [u8], VectorError> {
+    let bytes = count.checked_mul(size).ok_or(VectorError::Damaged(CUT_OFF))?;
+    let (first, behind) = rest.split_at_checked(bytes).ok_or(VectorError::Damaged(CUT_OFF))?;
+    *rest = behind;
+    Ok(first)
+}
+
+const CUT_OFF: &str = "the table is cut off";
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}
+
+#[cfg(test)]
+mod tests;
