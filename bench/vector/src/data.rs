@@ -93,7 +93,7 @@ impl World {
         }
         let widths = (0..CLUSTERS)
             .map(|_| {
-                let overall = 1.1 * (0.35 * random.normal()).exp();
+                let overall = 0.9 * (0.35 * random.normal()).exp();
                 std::array::from_fn(|_| overall * (0.6 * random.normal()).exp())
             })
             .collect();

@@ -10,17 +10,22 @@ use model::Space;
 use search::{Effort, Truth};
 use std::path::Path;
 use std::time::Instant;
+use vector::probe::Rerank;
 use vector::{Clustering, Codec, Leaves, Options, Rows};
 
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
     [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000] [--ranges 10,1000] [--rerank 20,50]
-    [--row-ranges 8] [--ratio 9]";
+    [--row-ranges 8] [--ratio 9] | --kernels";
 
 fn main() -> Result<(), String> {
     let arguments = Arguments(std::env::args().skip(1).collect());
     if arguments.0.iter().any(|argument| argument == "--help") {
         println!("{USAGE}");
+        return Ok(());
+    }
+    if arguments.0.iter().any(|argument| argument == "--kernels") {
+        kernels();
         return Ok(());
     }
     let mut data = load(&arguments)?;
@@ -82,12 +87,41 @@ fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, leaves: &Leaves,
                         bytes: (kb * 1000.0) as u64,
                         ranges: ranges as usize,
                         ratio: ratio as f32,
-                        rerank: rerank as usize,
-                        row_ranges: arguments.number("--row-ranges", 6),
+                        rerank: Rerank {
+                            k: 10,
+                            rows: rerank as usize,
+                            row_bytes: 4 * data.dimension as u64,
+                            ranges: arguments.number("--row-ranges", 8),
+                            gap_bytes: 1000 * arguments.number("--gap-kb", 64) as u64,
+                            neighbour_bytes: 1000 * arguments.number("--neighbour-kb", 4000) as u64,
+                        },
                     };
                     search::measure(data, truth, &index, options.space, &effort).print(&effort);
                 }
             }
+        }
+    }
+}
+
+/// Millions of rows a second whose distances are estimated, by dimension and bits.
+fn kernels() {
+    for dimension in [100, 384, 1536] {
+        for bits in 1..=8 {
+            let codec = Codec { dimension, bits };
+            let frame = vector::Frame::new(Space::L2, vec![0.0; dimension], 1.0, 1);
+            let rows: Vec<f32> = (0..1024 * dimension).map(|at| (at % 97) as f32 / 97.0 - 0.5).collect();
+            let centroid = vec![0.1; dimension];
+            let leaves = vec![1024; 1];
+            let table = vector::Table::new(frame, codec, 4, Rows::new(&centroid, dimension), &leaves);
+            let of = vector::codes::encode_leaf(table.frame(), codec, &table.centroid(0), rows.chunks_exact(dimension));
+            let query = table.frame().query(&rows[..dimension]);
+            let view = table.views(&query)[0];
+            let (start, mut estimates) = (now(), Vec::new());
+            for _ in 0..200 {
+                estimates.clear();
+                vector::codes::estimate(&query, codec, view, &of, 0, &mut estimates).expect("own codes");
+            }
+            println!("{dimension} dimensions, {bits} bits: {:.1}", 0.2 * 1.024 / seconds(start));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{now, seconds};
 use model::Space;
 use query::TopK;
 use query::kernel::Measure;
-use vector::probe::{self, Budget};
+use vector::probe::{self, Budget, Rerank};
 use vector::{Index, codes};
 
 /// What a query may do.
@@ -13,8 +13,7 @@ pub(crate) struct Effort {
     pub(crate) bytes: u64,
     pub(crate) ranges: usize,
     pub(crate) ratio: f32,
-    pub(crate) rerank: usize,
-    pub(crate) row_ranges: usize,
+    pub(crate) rerank: Rerank,
 }
 
 /// The exact neighbours.
@@ -68,7 +67,7 @@ impl Cost {
             effort.ratio,
             effort.bytes / 1000,
             effort.ranges,
-            effort.rerank,
+            effort.rerank.rows,
             self.recall,
             self.leaf_recall,
             self.scanned * 100.0,
@@ -95,7 +94,7 @@ pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, e
         let placed = index.table.frame().query(query);
         let views = index.table.views(&placed);
         let ranked = probe::rank(&views, effort.ratio);
-        let budget = Budget { bytes: effort.bytes, ranges: effort.ranges, ratio: effort.ratio };
+        let budget = Budget { bytes: effort.bytes, ranges: effort.ranges };
         let plan = probe::plan(&index.table, &ranked, &budget);
         let mut estimates = Vec::new();
         for leaf in plan.iter().cloned().flatten() {
@@ -106,11 +105,10 @@ pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, e
                 .expect("own codes");
         }
         sum.scanned += estimates.len() as f64 / index.order.len() as f64 / count;
-        let candidates = probe::nearest(estimates, effort.rerank);
-        let (rows, row_ranges, row_bytes) = fetch(&candidates, effort, 4 * data.dimension as u64);
+        let row_plan = probe::rows(estimates, &effort.rerank);
         let measure = Measure::new(space, query);
         let mut top = TopK::new(truth.k);
-        for row in &rows {
+        for row in &row_plan.rows {
             let at = index.order[*row as usize] as usize * data.dimension;
             top.push(measure.distance(&data.rows[at..at + data.dimension]), *row);
         }
@@ -127,36 +125,11 @@ pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, e
         let bytes: u64 = plan.iter().map(|leaves| index.table.bytes(leaves.clone())).map(|b| b.end - b.start).sum();
         sum.leaf_bytes += bytes as f64 / count;
         sum.leaf_gets += plan.len() as f64 / count;
-        sum.rows += rows.len() as f64 / count;
-        sum.row_gets += row_ranges as f64 / count;
-        sum.row_bytes += row_bytes as f64 / count;
-        sum.gets_max = sum.gets_max.max((2 + plan.len() + row_ranges) as f64);
+        sum.rows += row_plan.rows.len() as f64 / count;
+        sum.row_gets += row_plan.ranges.len() as f64 / count;
+        let rows_read: usize = row_plan.ranges.iter().map(ExactSizeIterator::len).sum();
+        sum.row_bytes += (rows_read * 4 * data.dimension) as f64 / count;
+        sum.gets_max = sum.gets_max.max((2 + plan.len() + row_plan.ranges.len()) as f64);
     }
     sum
-}
-
-/// Rows of the candidates in at most so many ranges, with gaps up to 256 KB: (rows read exactly, ranges, bytes).
-fn fetch(candidates: &[vector::Estimate], effort: &Effort, stride: u64) -> (Vec<u32>, usize, u64) {
-    let gap_rows = (256 * 1024 / stride) as u32;
-    let mut kept: Vec<u32> = Vec::new();
-    let ranges_of = |rows: &[u32]| {
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for row in rows {
-            match ranges.last_mut() {
-                Some(range) if row - range.1 <= gap_rows => range.1 = *row,
-                _ => ranges.push((*row, *row)),
-            }
-        }
-        ranges
-    };
-    for candidate in candidates {
-        let at = kept.partition_point(|row| *row < candidate.row);
-        kept.insert(at, candidate.row);
-        if ranges_of(&kept).len() > effort.row_ranges {
-            kept.remove(at);
-        }
-    }
-    let ranges = ranges_of(&kept);
-    let bytes = ranges.iter().map(|(first, last)| u64::from(last - first + 1) * stride).sum();
-    (kept, ranges.len(), bytes)
 }

@@ -105,13 +105,21 @@ pub fn balance(rows: Rows<'_>, labels: &[u32], centroids: &[f32], clustering: &C
     join(rows, leaves, clustering)
 }
 
+/// `members` of `rows` as leaves that are not too large: their members, ascending, and centroids.
+pub(crate) fn split(rows: Rows<'_>, members: Vec<u32>, clustering: &Clustering) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let mut parts = Vec::new();
+    halve(rows, members, clustering, &mut parts);
+    parts.into_iter().map(|leaf| (leaf.members, leaf.centroid)).collect()
+}
+
 struct Leaf {
     members: Vec<u32>,
     centroid: Vec<f32>,
 }
 
 impl Leaf {
-    fn new(rows: Rows<'_>, members: Vec<u32>) -> Self {
+    fn new(rows: Rows<'_>, mut members: Vec<u32>) -> Self {
+        members.sort_unstable();
         let centroid = kmeans::mean(members.iter().map(|row| rows.get(*row as usize)), rows.dimension());
         Leaf { members, centroid }
     }
@@ -183,7 +191,6 @@ fn join(rows: Rows<'_>, mut leaves: Vec<Leaf>, clustering: &Clustering) -> Leave
             let members = std::mem::take(&mut leaves[at].members);
             let mut joined = std::mem::take(&mut leaves[nearest].members);
             joined.extend(members);
-            joined.sort_unstable();
             leaves[nearest] = Leaf::new(rows, joined);
         }
     }

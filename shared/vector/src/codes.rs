@@ -169,36 +169,87 @@ pub struct Estimate {
     pub row: u32,
 }
 
-/// Codes of `rows`, which are of one leaf.
-///
-/// - `centroid`: `[f32; d]`, as the frame sees it: exactly what [`crate::Table::centroid`] gives.
-/// - `rows`: as [`Frame::place`] wants them.
-///
-/// Cost: some `20·d` operations a row, `d log d` more for the rotation.
+/// The codes of a leaf while it is made.
+#[derive(Clone, Debug)]
+pub struct LeafWriter {
+    codec: Codec,
+    rows: usize,
+    columns: [Vec<u8>; 4],
+    levels: Vec<u8>,
+}
+
+impl LeafWriter {
+    /// A leaf without rows.
+    pub fn new(codec: Codec) -> Self {
+        LeafWriter { codec, rows: 0, columns: Default::default(), levels: vec![0; codec.dimension] }
+    }
+
+    /// Codes a row, which is as [`Frame::place`] wants it.
+    ///
+    /// - `centroid`: `[f32; d]`, as the frame sees it: exactly what [`crate::Table::centroid`] gives.
+    ///
+    /// Cost: some `50·d` operations, `d log d` more for the rotation.
+    pub fn push(&mut self, frame: &Frame, centroid: &[f32], row: &[f32]) {
+        let mut residual = frame.place(row);
+        residual.iter_mut().zip(centroid).for_each(|(x, c)| *x -= c);
+        let fit = quantise(&residual, self.codec.bits, &mut self.levels);
+        let is_null = frame.space == Space::Cosine && row.iter().all(|x| *x == 0.0);
+        let factors = factors(frame.space, &residual, centroid, &self.levels, self.codec.bits, fit);
+        // A row without direction has the distance 1 from everything: with unit vectors, what is missing is its own length.
+        self.columns[0].extend((factors.add + if is_null { 1.0 } else { 0.0 }).to_le_bytes());
+        self.columns[1].extend(factors.factor.to_le_bytes());
+        self.columns[2].extend(upper_half(factors.error).to_le_bytes());
+        planes::pack(&self.levels, self.codec.bits, &mut self.columns[3]);
+        self.rows += 1;
+    }
+
+    /// Takes over row `row` of a leaf with the same centroid. Errors: `codes` are no leaf, or it has no such row.
+    pub fn copy(&mut self, codes: &[u8], row: usize) -> Result<(), VectorError> {
+        let (adds, factors, errors, codes) = columns(codes, self.codec)?;
+        let none = VectorError::Damaged("a leaf has fewer rows");
+        let code_bytes = self.codec.row_bytes() - FACTORS_BYTES;
+        let code = codes.chunks_exact(code_bytes).nth(row).ok_or(none)?;
+        self.columns[0].extend(adds[row]);
+        self.columns[1].extend(factors[row]);
+        self.columns[2].extend(errors[row]);
+        self.columns[3].extend(code);
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// The leaf.
+    pub fn finish(self) -> Vec<u8> {
+        let bytes = self.columns.concat();
+        debug_assert_eq!(bytes.len(), self.rows * self.codec.row_bytes(), "a leaf has its rows' bytes");
+        bytes
+    }
+}
+
+/// Codes of `rows`, which are of one leaf: see [`LeafWriter::push`].
 pub fn encode_leaf<'r>(
     frame: &Frame,
     codec: Codec,
     centroid: &[f32],
-    rows: impl ExactSizeIterator<Item = &'r [f32]>,
+    rows: impl Iterator<Item = &'r [f32]>,
 ) -> Vec<u8> {
-    let count = rows.len();
-    let mut columns: [Vec<u8>; 4] = Default::default();
-    let mut levels = vec![0; codec.dimension];
-    for row in rows {
-        let mut residual = frame.place(row);
-        residual.iter_mut().zip(centroid).for_each(|(x, c)| *x -= c);
-        let fit = quantise(&residual, codec.bits, &mut levels);
-        let is_null = frame.space == Space::Cosine && row.iter().all(|x| *x == 0.0);
-        let factors = factors(frame.space, &residual, centroid, &levels, codec.bits, fit);
-        // A row without direction has the distance 1 from everything: with unit vectors, what is missing is its own length.
-        columns[0].extend((factors.add + if is_null { 1.0 } else { 0.0 }).to_le_bytes());
-        columns[1].extend(factors.factor.to_le_bytes());
-        columns[2].extend(upper_half(factors.error).to_le_bytes());
-        planes::pack(&levels, codec.bits, &mut columns[3]);
+    let mut writer = LeafWriter::new(codec);
+    rows.for_each(|row| writer.push(frame, centroid, row));
+    writer.finish()
+}
+
+/// `add`, `factor` and `error` of each row of a leaf, and the codes.
+type Columns<'c> = (&'c [[u8; 4]], &'c [[u8; 4]], &'c [[u8; 2]], &'c [u8]);
+
+fn columns(codes: &[u8], codec: Codec) -> Result<Columns<'_>, VectorError> {
+    let stride = codec.row_bytes();
+    if !codes.len().is_multiple_of(stride) {
+        return Err(VectorError::Damaged("a leaf is no whole number of rows"));
     }
-    let bytes = columns.concat();
-    debug_assert_eq!(bytes.len(), count * codec.row_bytes(), "a leaf has its rows' bytes");
-    bytes
+    let rows = codes.len() / stride;
+    let (adds, rest) = codes.split_at(4 * rows);
+    let (factors, rest) = rest.split_at(4 * rows);
+    let (errors, codes) = rest.split_at(2 * rows);
+    Ok((adds.as_chunks().0, factors.as_chunks().0, errors.as_chunks().0, codes))
 }
 
 /// The upper half of an f32 that is not negative, rounded up.
@@ -323,18 +374,11 @@ pub fn estimate(
     first_row: u32,
     estimates: &mut Vec<Estimate>,
 ) -> Result<(), VectorError> {
-    let stride = codec.row_bytes();
-    if !codes.len().is_multiple_of(stride) {
-        return Err(VectorError::Damaged("a leaf is no whole number of rows"));
-    }
-    let rows = codes.len() / stride;
-    let (adds, rest) = codes.split_at(4 * rows);
-    let (factors, rest) = rest.split_at(4 * rows);
-    let (errors, codes) = rest.split_at(2 * rows);
-    let mut products = vec![0; rows];
+    let (adds, factors, errors, codes) = columns(codes, codec)?;
+    let mut products = vec![0; adds.len()];
     query.levels.products(codes, codec.bits, &mut products);
     let (scale, centre) = query.levels.scale(codec.bits);
-    let columns = adds.as_chunks().0.iter().zip(factors.as_chunks().0).zip(errors.as_chunks().0);
+    let columns = adds.iter().zip(factors).zip(errors);
     estimates.extend((first_row..).zip(columns.zip(products)).map(|(row, (((add, factor), error), product))| {
         let product = scale * (product as f32 - centre);
         let distance = view.base + f32::from_le_bytes(*add) + f32::from_le_bytes(*factor) * product;

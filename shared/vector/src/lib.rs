@@ -13,7 +13,9 @@ pub mod probe;
 mod random;
 mod rotation;
 mod rows;
+mod stretches;
 pub mod table;
+pub mod update;
 
 pub use assign::Assigner;
 pub use build::{Index, Options, build};

@@ -1,199 +1,188 @@
 //! Which leaves a query reads, and which of their rows exactly: values in, values out.
+//!
+//! Both are choices of a few byte ranges: a read at a store takes as long as some hundred kilobytes of it, and there may be only
+//! so many. What is worth reading is known about ([`rank`], [`Estimate`]), bytes cost, and the best few stretches are found
+//! exactly: short gaps are read through, stragglers are left out.
+
+#![expect(clippy::cast_precision_loss, reason = "worth is a rough number")]
 
 use crate::codes::{Estimate, LeafView};
+use crate::stretches::{self, Item};
 use crate::table::Table;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
-/// What a query may read of leaves.
+/// What a query may read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
-    /// Bytes of codes.
+    /// Bytes.
     pub bytes: u64,
-    /// Byte ranges: each is a GET.
+    /// Byte ranges: each is a GET. Where bytes are at hand, `usize::MAX`.
     pub ranges: usize,
-    /// Leaves whose centroid is further from the query than this times the nearest one's are not worth a read of their own.
-    pub ratio: f32,
 }
 
-/// Leaves that are considered at all, nearest first.
-const CONSIDERED_MAX: usize = 4096;
-
-/// Numbers of the leaves worth reading, the nearest first: those within `ratio` of the nearest, at least one.
-///
-/// For inner products, near means a large product.
+/// The leaves, nearest first (for inner products: with the largest first), without those whose centroid is further from the
+/// query than `ratio` times the nearest one's. Never none, if there are leaves.
 pub fn rank(views: &[LeafView], ratio: f32) -> Vec<u32> {
     let by_distance = |a: &u32, b: &u32| {
         let (a_view, b_view) = (views[*a as usize], views[*b as usize]);
         a_view.base.total_cmp(&b_view.base).then_with(|| a.cmp(b))
     };
     let mut leaves: Vec<u32> = (0..crate::number(views.len())).collect();
-    if leaves.len() > CONSIDERED_MAX {
-        leaves.select_nth_unstable_by(CONSIDERED_MAX, by_distance);
-        leaves.truncate(CONSIDERED_MAX);
-    }
+    let Some(first) = leaves.iter().copied().min_by(by_distance) else { return leaves };
+    let farthest = views[first as usize].apart * ratio;
+    leaves.retain(|leaf| *leaf == first || views[*leaf as usize].apart <= farthest);
     leaves.sort_unstable_by(by_distance);
-    let Some(nearest) = leaves.first().map(|leaf| views[*leaf as usize].apart) else { return leaves };
-    let first = leaves[0];
-    leaves.retain(|leaf| *leaf == first || views[*leaf as usize].apart <= nearest * ratio);
     leaves
 }
 
-/// The stretches of leaves to read, ascending: as much worth as `budget` buys.
+/// Tries at the price of a row that makes the reads fit the budget.
+const PRICES: usize = 9;
+
+/// The stretches of leaves to read, ascending: as much worth as `budget` buys; at least the first of `ranked`.
 ///
-/// A leaf's worth falls with its rank; bytes cost what makes the sum fit the budget. With both, the best few stretches are
-/// found exactly: short gaps are read through, stragglers are left out.
+/// - `ranked`: of [`rank`]; a leaf's worth falls with its place.
 pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>> {
-    let mut worth = vec![0.0_f32; table.leaves()];
-    for (rank, leaf) in ranked.iter().enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-        let value = (rank as f32 + 10.0).powf(-1.5);
-        worth[*leaf as usize] = value;
-    }
-    let bytes = |ranges: &[Range<usize>]| {
-        let lengths = ranges.iter().map(|range| table.bytes(range.clone())).map(|bytes| bytes.end - bytes.start);
-        lengths.sum::<u64>()
+    let Some(first) = ranked.first() else { return Vec::new() };
+    let row_bytes = table.codec().row_bytes() as u64;
+    let rows = |leaves: &Range<u32>| {
+        let rows = table.rows(crate::index(leaves.start)..crate::index(leaves.end));
+        rows.end - rows.start
     };
-    let row_bytes = table.codec().row_bytes() as f32;
-    let mut best = ranked.first().map(|leaf| *leaf as usize..*leaf as usize + 1).into_iter().collect();
-    // What a row costs, between nothing and more than the nearest leaf is worth.
-    let (mut cheap, mut dear) = (0.0_f32, 1.0 / (row_bytes * 16.0));
-    for _ in 0..14 {
-        let price = if cheap == 0.0 { dear / 16.0 } else { (cheap * dear).sqrt() };
-        let ranges = stretches(table, &worth, price * row_bytes, budget.ranges);
-        if bytes(&ranges) > budget.bytes {
-            cheap = price;
-        } else {
-            dear = price;
-            if !ranges.is_empty() {
-                best = ranges;
+    let bytes =
+        |stretches: &[Range<u32>]| stretches.iter().map(|leaves| u64::from(rows(leaves)) * row_bytes).sum::<u64>();
+    // Twice what the budget holds: more could only be bought at the price of nearer ones.
+    let mut considered = 0;
+    let near = ranked.iter().take_while(|leaf| {
+        let fits = considered < 2 * budget.bytes;
+        considered += bytes(&[**leaf..**leaf + 1]);
+        fits
+    });
+    let mut worth: Vec<(u32, f32)> = near.copied().zip((0_u16..).map(worth_of_rank)).collect();
+    let affordable = affordable(&worth, budget.bytes, |leaf| bytes(&[leaf..leaf + 1]));
+    let mut best = joined(&worth[..affordable.max(1)]);
+    if best.len() > budget.ranges || affordable == 0 {
+        best = vec![*first..*first + 1];
+        worth.sort_unstable_by_key(|(leaf, _)| *leaf);
+        // Between the dearest row and one that is all but free.
+        let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
+        for _ in 0..PRICES {
+            let price = (cheap * dear).sqrt();
+            let item = |(leaf, worth): &(u32, f32)| {
+                let at = *leaf..*leaf + 1;
+                Item { value: worth - price * rows(&at) as f32, at }
+            };
+            let items: Vec<Item> = worth.iter().map(item).collect();
+            let found = stretches::best(&items, |gap| price * rows(&gap) as f32, budget.ranges);
+            if bytes(&found) > budget.bytes {
+                cheap = price;
+            } else {
+                dear = price;
+                best = if found.is_empty() { best } else { found };
             }
         }
     }
-    best
+    best.into_iter().map(|leaves| crate::index(leaves.start)..crate::index(leaves.end)).collect()
 }
 
-/// A run of leaves that are all worth their price, or all not.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    start: usize,
-    end: usize,
-    value: f32,
-    /// Neighbours in the list.
-    previous: usize,
-    next: usize,
-    /// Changes with each merge; 0 once it is gone.
-    version: u32,
+/// How often a leaf of this rank holds a neighbour, but for a factor: as measured, and not sensitive.
+fn worth_of_rank(rank: u16) -> f32 {
+    (f32::from(rank) + 10.0).powf(-1.5)
 }
 
-/// The at most `count` disjoint stretches with the largest sum of worth minus price.
-///
-/// Runs of gain and of loss alternate; while there are too many gains, the run whose reversal costs least is given up: a gain
-/// dropped, or a loss read through. (The greedy solution of "k disjoint subarrays of largest sum" is exact.)
-fn stretches(table: &Table, worth: &[f32], price: f32, count: usize) -> Vec<Range<usize>> {
-    let value = |leaf: usize| {
-        let rows = table.rows(leaf..leaf + 1);
-        #[expect(clippy::cast_precision_loss, reason = "a leaf has few rows")]
-        let rows = (rows.end - rows.start) as f32;
-        worth[leaf] - price * rows
+/// How many of `worth` fit in `bytes`, in their order.
+fn affordable(worth: &[(u32, f32)], bytes: u64, of: impl Fn(u32) -> u64) -> usize {
+    let mut left = bytes;
+    let fits = |(leaf, _): &&(u32, f32)| {
+        let rest = left.checked_sub(of(*leaf));
+        left = rest.unwrap_or(0);
+        rest.is_some()
     };
-    let mut runs: Vec<Run> = Vec::new();
-    for leaf in 0..worth.len() {
-        let value = value(leaf);
-        match runs.last_mut() {
-            Some(run) if (run.value > 0.0) == (value > 0.0) => {
-                run.end = leaf + 1;
-                run.value += value;
+    worth.iter().take_while(fits).count()
+}
+
+/// `leaves` as stretches.
+fn joined(leaves: &[(u32, f32)]) -> Vec<Range<u32>> {
+    let mut leaves: Vec<u32> = leaves.iter().map(|(leaf, _)| *leaf).collect();
+    leaves.sort_unstable();
+    let mut stretches: Vec<Range<u32>> = Vec::new();
+    for leaf in leaves {
+        match stretches.last_mut() {
+            Some(last) if last.end == leaf => last.end += 1,
+            _ => stretches.push(leaf..leaf + 1),
+        }
+    }
+    stretches
+}
+
+/// Rows to compare exactly.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowPlan {
+    /// The rows, ascending.
+    pub rows: Vec<u32>,
+    /// The stretches that hold them, and others in gaps: ascending.
+    pub ranges: Vec<Range<u32>>,
+}
+
+/// How rows are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rerank {
+    /// Neighbours that are wanted.
+    pub k: usize,
+    /// Rows that are compared exactly, at most.
+    pub rows: usize,
+    /// Bytes of a row's exact vector.
+    pub row_bytes: u64,
+    /// Byte ranges, at most: each is a GET.
+    pub ranges: usize,
+    /// Gaps up to so many bytes are read through.
+    pub gap_bytes: u64,
+    /// Bytes that one neighbour more, of the `k`, may cost.
+    pub neighbour_bytes: u64,
+}
+
+/// A row with a smaller chance to be among the nearest is not compared.
+const CHANCE_MIN: f32 = 0.01;
+
+/// The rows to compare exactly, by their chance to be among the `k` nearest: that their distance, by its estimate and error, is
+/// below the `k`-th smallest estimate.
+pub fn rows(estimates: Vec<Estimate>, rerank: &Rerank) -> RowPlan {
+    let candidates = nearest(estimates, rerank.rows.max(rerank.k));
+    let Some(last) = candidates.get(rerank.k.saturating_sub(1)).or(candidates.last()).map(|last| last.distance) else {
+        return RowPlan::default();
+    };
+    let mut chances: Vec<(u32, f32)> = candidates
+        .iter()
+        .map(|candidate| (candidate.row, chance(candidate, last)))
+        .filter(|(_, chance)| *chance >= CHANCE_MIN)
+        .collect();
+    chances.sort_unstable_by_key(|(row, _)| *row);
+    let price = rerank.row_bytes as f32 / rerank.neighbour_bytes.max(1) as f32;
+    let free = u32::try_from(rerank.gap_bytes / rerank.row_bytes.max(1)).unwrap_or(u32::MAX);
+    let mut items: Vec<Item> = Vec::new();
+    for (row, chance) in &chances {
+        match items.last_mut() {
+            Some(item) if row.saturating_sub(item.at.end) <= free => {
+                item.at.end = row.saturating_add(1);
+                item.value += chance;
             }
-            _ => {
-                let at = runs.len();
-                runs.push(Run {
-                    start: leaf,
-                    end: leaf + 1,
-                    value,
-                    previous: at.wrapping_sub(1),
-                    next: at + 1,
-                    version: 1,
-                });
-            }
+            _ => items.push(Item { at: *row..row.saturating_add(1), value: *chance }),
         }
     }
-    let gains = runs.iter().filter(|run| run.value > 0.0).count();
-    merge(&mut runs, gains.saturating_sub(count.max(1)));
-    runs.iter().filter(|run| run.version > 0 && run.value > 0.0).map(|run| run.start..run.end).collect()
+    let ranges = stretches::best(&items, |gap| price * gap.len() as f32, rerank.ranges);
+    let is_read = |row: &u32| ranges.iter().any(|range| range.contains(row));
+    RowPlan { rows: chances.into_iter().map(|(row, _)| row).filter(is_read).collect(), ranges }
 }
 
-#[derive(PartialEq)]
-struct Reversal {
-    cost: f32,
-    run: usize,
-    version: u32,
-}
-
-impl Eq for Reversal {}
-
-impl PartialOrd for Reversal {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Reversal {
-    /// The cheapest is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.cost.total_cmp(&self.cost).then_with(|| other.run.cmp(&self.run))
-    }
-}
-
-/// Reverses the cheapest run `times` times, each time making one gain fewer.
-fn merge(runs: &mut [Run], times: usize) {
-    let reversal = |run: usize, runs: &[Run]| Reversal { cost: runs[run].value.abs(), run, version: runs[run].version };
-    let mut heap: BinaryHeap<Reversal> = (0..runs.len()).map(|run| reversal(run, runs)).collect();
-    let mut left = times;
-    while left > 0 {
-        let Some(Reversal { run, version, .. }) = heap.pop() else { return };
-        let Run { previous, next, value, version: current, .. } = runs[run];
-        let at_the_end = previous >= runs.len() || next >= runs.len();
-        if version != current || (value <= 0.0 && at_the_end) {
-            continue;
-        }
-        left -= 1;
-        absorb(runs, run);
-        heap.push(reversal(run, runs));
-    }
-}
-
-/// Makes `run` and its neighbours one.
-fn absorb(runs: &mut [Run], run: usize) {
-    for side in [runs[run].previous, runs[run].next] {
-        if side >= runs.len() {
-            continue;
-        }
-        let gone = runs[side];
-        runs[side].version = 0;
-        let kept = &mut runs[run];
-        kept.value += gone.value;
-        if gone.start < kept.start {
-            kept.start = gone.start;
-            kept.previous = gone.previous;
-        } else {
-            kept.end = gone.end;
-            kept.next = gone.next;
-        }
-    }
-    let Run { previous, next, .. } = runs[run];
-    runs[run].version += 1;
-    if previous < runs.len() {
-        runs[previous].next = run;
-    }
-    if next < runs.len() {
-        runs[next].previous = run;
-    }
+/// About the chance that the true distance is not above `last`.
+fn chance(estimate: &Estimate, last: f32) -> f32 {
+    let deviations = (estimate.distance - last) / estimate.error.max(f32::MIN_POSITIVE);
+    // The logistic curve that is nearest to that of normal errors. What is not a number is read.
+    let chance = 1.0 / (1.0 + (1.702 * deviations).exp());
+    if chance.is_nan() { 1.0 } else { chance }
 }
 
 /// The `count` most promising of `estimates`, nearest first.
-pub fn nearest(mut estimates: Vec<Estimate>, count: usize) -> Vec<Estimate> {
+fn nearest(mut estimates: Vec<Estimate>, count: usize) -> Vec<Estimate> {
     let by_distance = |a: &Estimate, b: &Estimate| a.distance.total_cmp(&b.distance).then_with(|| a.row.cmp(&b.row));
     if count < estimates.len() {
         estimates.select_nth_unstable_by(count, by_distance);

@@ -47,21 +47,46 @@ impl Table {
             frame,
             codec,
             bits,
-            starts: starts(rows.iter().copied()).expect("a segment has fewer than 2^32 rows"),
+            starts: vec![0],
             scales: Vec::with_capacity(rows.len()),
             squares: Vec::with_capacity(rows.len()),
             codes: Vec::new(),
         };
-        let mut levels = vec![0; centroids.dimension()];
-        for centroid in centroids.iter() {
-            let placed = table.frame.place(centroid);
-            let fit = codes::quantise(&placed, bits, &mut levels);
-            let scale = if fit.squares > 0.0 { fit.product / fit.squares } else { 0.0 };
-            table.scales.push(scale);
-            table.squares.push(scale * scale * fit.squares);
-            planes::pack(&levels, bits, &mut table.codes);
+        for (centroid, rows) in centroids.iter().zip(rows) {
+            table.push(&table.frame.place(centroid), *rows);
         }
         table
+    }
+
+    /// A table of the same kind without leaves.
+    pub fn emptied(&self) -> Self {
+        let none = (Vec::new(), Vec::new(), Vec::new());
+        Table { frame: self.frame.clone(), starts: vec![0], scales: none.0, squares: none.1, codes: none.2, ..*self }
+    }
+
+    /// Appends a leaf of `rows` rows with a centroid as the frame sees it.
+    pub fn push(&mut self, centroid: &[f32], rows: u32) {
+        let mut levels = vec![0; self.codec.dimension];
+        let fit = codes::quantise(centroid, self.bits, &mut levels);
+        let scale = if fit.squares > 0.0 { fit.product / fit.squares } else { 0.0 };
+        self.scales.push(scale);
+        self.squares.push(scale * scale * fit.squares);
+        planes::pack(&levels, self.bits, &mut self.codes);
+        self.end_leaf(rows);
+    }
+
+    /// Appends leaf `leaf` of `table`, which is of the same kind, with `rows` rows: rows that were coded there are coded here.
+    pub fn push_from(&mut self, table: &Table, leaf: usize, rows: u32) {
+        let stride = planes::code_bytes(self.codec.dimension, self.bits);
+        self.scales.push(table.scales[leaf]);
+        self.squares.push(table.squares[leaf]);
+        self.codes.extend_from_slice(&table.codes[leaf * stride..(leaf + 1) * stride]);
+        self.end_leaf(rows);
+    }
+
+    fn end_leaf(&mut self, rows: u32) {
+        let start = self.starts.last().copied().unwrap_or(0);
+        self.starts.push(start.checked_add(rows).expect("a segment has fewer than 2^32 rows"));
     }
 
     /// The table as bytes: [`Table::encoded_len`] of them.

@@ -51,7 +51,7 @@ proptest! {
         if let Ok(table) = Table::decode(&bytes) {
             let query = table.frame().query(&vectors(1, table.codec().dimension, 5));
             let ranked = crate::probe::rank(&table.views(&query), 1.5);
-            let plan = crate::probe::plan(&table, &ranked, &crate::probe::Budget { bytes: 5_000, ranges: 3, ratio: 1.5 });
+            let plan = crate::probe::plan(&table, &ranked, &crate::probe::Budget { bytes: 5_000, ranges: 3 });
             prop_assert!(plan.iter().all(|leaves| leaves.end <= table.leaves()));
         }
     }
