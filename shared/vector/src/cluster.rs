@@ -57,7 +57,7 @@ impl Clustering {
     /// Which of `rows` rows make up a sample that is large enough: ascending.
     pub fn sample(&self, rows: u32) -> Vec<u32> {
         let count = self.leaves(u64::from(rows)).saturating_mul(SAMPLE_ROWS_PER_LEAF).min(self.sample_rows_max);
-        Random::new(self.seed, 0x73_616d_706c_65).sample(rows, count)
+        Random::new(self.seed, 0x7361_6d70_6c65).sample(rows, count)
     }
 }
 

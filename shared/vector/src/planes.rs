@@ -24,15 +24,9 @@ const NARROW_MAX: f32 = 127.0;
 /// Levels that meet planes of 8 bits: `2047 × 255 × 4096 < 2^31`.
 const WIDE_MAX: f32 = 2047.0;
 
-/// The planes of a code: (bits, what the plane's numbers count).
+/// The planes of a code: (bits, how far their numbers are shifted). A number of bits is the sum of the planes it has.
 fn planes(bits: u32) -> impl Iterator<Item = (u32, u32)> {
-    let mut left = bits;
-    [8, 4, 2, 1].into_iter().filter_map(move |width| {
-        (left >= width).then(|| {
-            left -= width;
-            (width, left)
-        })
-    })
+    [8, 4, 2, 1].into_iter().filter(move |width| bits & width != 0).map(move |width| (width, bits & (width - 1)))
 }
 
 /// Bytes of one plane.

@@ -48,20 +48,19 @@ pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>>
         let rows = table.rows(crate::index(leaves.start)..crate::index(leaves.end));
         rows.end - rows.start
     };
-    let bytes =
-        |stretches: &[Range<u32>]| stretches.iter().map(|leaves| u64::from(rows(leaves)) * row_bytes).sum::<u64>();
+    let bytes = |leaves: &Range<u32>| u64::from(rows(leaves)) * row_bytes;
     // Twice what the budget holds: more could only be bought at the price of nearer ones.
     let mut considered = 0;
     let near = ranked.iter().take_while(|leaf| {
         let fits = considered < 2 * budget.bytes;
-        considered += bytes(&[**leaf..**leaf + 1]);
+        considered += bytes(&(**leaf..**leaf + 1));
         fits
     });
     let mut worth: Vec<(u32, f32)> = near.copied().zip((0_u16..).map(worth_of_rank)).collect();
-    let affordable = affordable(&worth, budget.bytes, |leaf| bytes(&[leaf..leaf + 1]));
+    let affordable = affordable(&worth, budget.bytes, |leaf| bytes(&(leaf..leaf + 1)));
     let mut best = joined(&worth[..affordable.max(1)]);
     if best.len() > budget.ranges || affordable == 0 {
-        best = vec![*first..*first + 1];
+        best = joined(&[(*first, 0.0)]);
         worth.sort_unstable_by_key(|(leaf, _)| *leaf);
         // Between the dearest row and one that is all but free.
         let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
@@ -73,7 +72,7 @@ pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>>
             };
             let items: Vec<Item> = worth.iter().map(item).collect();
             let found = stretches::best(&items, |gap| price * rows(&gap) as f32, budget.ranges);
-            if bytes(&found) > budget.bytes {
+            if found.iter().map(bytes).sum::<u64>() > budget.bytes {
                 cheap = price;
             } else {
                 dear = price;
