@@ -2,6 +2,7 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures are rounded")]
 
+mod churn;
 mod data;
 mod search;
 
@@ -11,12 +12,12 @@ use search::{Effort, Truth};
 use std::path::Path;
 use std::time::Instant;
 use vector::probe::Rerank;
-use vector::{Clustering, Codec, Leaves, Options, Rows};
+use vector::{Clustering, Codec, Index, Leaves, Options, Rows};
 
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
-    [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000] [--ranges 10,1000] [--rerank 20,50]
-    [--row-ranges 8] [--ratio 9] | --kernels";
+    [--churn [--later ROWS]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000] [--ranges 10,1000] [--rerank 20,50]
+    [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels";
 
 fn main() -> Result<(), String> {
     let arguments = Arguments(std::env::args().skip(1).collect());
@@ -37,6 +38,10 @@ fn main() -> Result<(), String> {
     let threads = arguments.number("--threads", 2);
     if space == Space::Cosine {
         vector::normalise(&mut data.rows, data.dimension);
+    }
+    if arguments.0.iter().any(|argument| argument == "--churn") {
+        churn(&arguments, &data, space, threads);
+        return Ok(());
     }
     let start = now();
     let truth = Truth::new(space, &data, 10);
@@ -69,20 +74,23 @@ fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, leaves: &Leaves,
     let start = now();
     let index = vector::build::index(Rows::new(&data.rows, data.dimension), leaves.clone(), options);
     println!(
-        "bits {} centroid bits {}: coded in {:.1} s, {} B a row, {:.1} MB leaves",
+        "bits {} centroid bits {}: coded in {:.1} s, {} B a row, {:.1} MB leaves, {:.2} MB table",
         options.codec.bits,
         options.centroid_bits,
         seconds(start),
         options.codec.row_bytes(),
         index.codes.len() as f64 / 1e6,
+        index.table.encoded_len() as f64 / 1e6,
     );
-    println!(
-        "  ratio leafKB ranges rerank | recall  leaf-recall | scanned% leaf-KB GETs | rows row-KB GETs | total-KB all-GETs(max) ms"
-    );
+    efforts(arguments, data, truth, &index, options.space);
+}
+
+fn efforts(arguments: &Arguments, data: &Data, truth: &Truth, index: &Index, space: Space) {
+    println!("{}", search::HEADING);
     for ratio in arguments.list("--ratio", "9") {
-        for ranges in arguments.list("--ranges", "12") {
+        for ranges in arguments.list("--ranges", "10") {
             for kb in arguments.list("--kb", "500,1000,2000,4000") {
-                for rerank in arguments.list("--rerank", "20") {
+                for rerank in arguments.list("--rerank", "100") {
                     let effort = Effort {
                         bytes: (kb * 1000.0) as u64,
                         ranges: ranges as usize,
@@ -96,10 +104,25 @@ fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, leaves: &Leaves,
                             neighbour_bytes: 1000 * arguments.number("--neighbour-kb", 4000) as u64,
                         },
                     };
-                    search::measure(data, truth, &index, options.space, &effort).print(&effort);
+                    search::measure(data, truth, index, space, &effort).print(&effort);
                 }
             }
         }
+    }
+}
+
+/// Three tenths of the rows replaced and two tenths deleted; or `--later` rows added to all others.
+fn churn(arguments: &Arguments, data: &Data, space: Space, threads: usize) {
+    let mut codec = Codec::of(data.dimension);
+    codec.bits = arguments.number("--bits", codec.bits as usize) as u32;
+    let clustering = Clustering::of(arguments.number("--leaf", 128) as u32, 1, threads);
+    let options = Options { space, clustering, codec, centroid_bits: arguments.number("--centroid-bits", 4) as u32 };
+    let later = arguments.get("--later").and_then(|later| later.parse().ok());
+    let (data, updated, anew) = churn::churned(data, &options, later);
+    let truth = Truth::new(space, &data, 10);
+    for (name, index) in [("updated", &updated), ("anew", &anew)] {
+        println!("{name}:");
+        efforts(arguments, &data, &truth, index, space);
     }
 }
 

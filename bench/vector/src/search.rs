@@ -45,6 +45,9 @@ impl Truth {
     }
 }
 
+/// What [`Cost::print`] prints.
+pub(crate) const HEADING: &str = "  ratio leafKB ranges rerank | recall  leaf-recall | scanned% leaf-KB GETs | rows row-KB GETs | total-KB all-GETs(max) ms";
+
 /// Means over all queries.
 #[derive(Default)]
 pub(crate) struct Cost {

@@ -7,7 +7,7 @@ use crate::{Rows, parallel};
 /// Up to so many leaves, all are compared with every row.
 const FLAT_MAX: usize = 512;
 /// Cells whose leaves are compared with a row.
-const CELLS_VISITED: usize = 8;
+const CELLS_VISITED: usize = 16;
 /// Rows that threads take at once.
 const BATCH: usize = 4096;
 
