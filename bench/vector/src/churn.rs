@@ -69,10 +69,10 @@ fn merged(base: &Index, data: &Data, gone: usize, added: Range<usize>, options: 
     let rearranged = update::rearrange(centroids, &affected, Rows::new(&values, dimension), &labels, clustering);
 
     let mut result = Index { table: table.emptied(), codes: Vec::new(), order: Vec::new() };
-    let mut push = |place: usize, centroid: Option<&[f32]>, members: &[(u32, Option<usize>)]| {
+    let mut push = |place: usize, new: Option<(&[f32], f32)>, members: &[(u32, Option<usize>)]| {
         let count = members.len() as u32;
-        match centroid {
-            Some(centroid) => result.table.push(centroid, count),
+        match new {
+            Some((centroid, radius)) => result.table.push(centroid, radius, count),
             None => result.table.push_from(table, place, count),
         }
         let bytes = table.bytes(place..place + 1);
@@ -80,7 +80,7 @@ fn merged(base: &Index, data: &Data, gone: usize, added: Range<usize>, options: 
         let centroid_now = result.table.centroid(result.table.leaves() - 1);
         let mut writer = LeafWriter::new(table.codec());
         for (at, was) in members {
-            match was.filter(|_| centroid.is_none()) {
+            match was.filter(|_| new.is_none()) {
                 Some(was) => writer.copy(old, was).expect("own codes"),
                 None => writer.push(frame, &centroid_now, row(*at)),
             }
@@ -99,7 +99,7 @@ fn merged(base: &Index, data: &Data, gone: usize, added: Range<usize>, options: 
                 (at, was.filter(|_| label == leaf.place))
             };
             let members: Vec<_> = leaf.members.iter().map(of).collect();
-            push(place, leaf.centroid.as_deref(), &members);
+            push(place, leaf.centroid.as_deref().map(|centroid| (centroid, leaf.radius)), &members);
         }
     }
     (result, affected.len())

@@ -8,15 +8,15 @@ mod search;
 
 use data::Data;
 use model::Space;
-use search::{Effort, Truth};
+use search::Truth;
 use std::path::Path;
 use std::time::Instant;
-use vector::probe::Rerank;
+use vector::probe::{Budget, Effort, Rerank};
 use vector::{Clustering, Codec, Index, Leaves, Options, Rows};
 
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
-    [--churn [--later ROWS]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000] [--ranges 10,1000] [--rerank 20,50]
+    [--churn [--later ROWS]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000 (else: the standard effort, twice that, and leaves at hand)] [--ranges 10,1000] [--rerank 20,50]
     [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels";
 
 fn main() -> Result<(), String> {
@@ -57,12 +57,14 @@ fn main() -> Result<(), String> {
             peak_gb()
         );
         for bits in arguments.list("--bits", "0") {
-            for centroid_bits in arguments.list("--centroid-bits", "4") {
+            for centroid_bits in arguments.list("--centroid-bits", "0") {
                 let mut codec = Codec::of(data.dimension);
                 if bits > 0.0 {
                     codec.bits = bits as u32;
                 }
-                let options = Options { space, clustering, codec, centroid_bits: centroid_bits as u32 };
+                let default_bits = Codec::centroid_bits(data.dimension);
+                let centroid_bits = if centroid_bits > 0.0 { centroid_bits as u32 } else { default_bits };
+                let options = Options { space, clustering, codec, centroid_bits };
                 one_index(&arguments, &data, &truth, &leaves, &options);
             }
         }
@@ -87,13 +89,20 @@ fn one_index(arguments: &Arguments, data: &Data, truth: &Truth, leaves: &Leaves,
 
 fn efforts(arguments: &Arguments, data: &Data, truth: &Truth, index: &Index, space: Space) {
     println!("{}", search::HEADING);
+    if arguments.get("--kb").is_none() {
+        let standard = Effort::cold(data.dimension, 10);
+        let warm = Effort { leaves: Budget { ranges: usize::MAX, ..standard.leaves }, ..standard };
+        for effort in [standard, standard.times(2), warm] {
+            search::measure(data, truth, index, space, &effort).print(&effort);
+        }
+        return;
+    }
     for ratio in arguments.list("--ratio", "9") {
         for ranges in arguments.list("--ranges", "10") {
-            for kb in arguments.list("--kb", "500,1000,2000,4000") {
+            for kb in arguments.list("--kb", "") {
                 for rerank in arguments.list("--rerank", "100") {
                     let effort = Effort {
-                        bytes: (kb * 1000.0) as u64,
-                        ranges: ranges as usize,
+                        leaves: Budget { bytes: (kb * 1000.0) as u64, ranges: ranges as usize },
                         ratio: ratio as f32,
                         rerank: Rerank {
                             k: 10,
@@ -116,7 +125,9 @@ fn churn(arguments: &Arguments, data: &Data, space: Space, threads: usize) {
     let mut codec = Codec::of(data.dimension);
     codec.bits = arguments.number("--bits", codec.bits as usize) as u32;
     let clustering = Clustering::of(arguments.number("--leaf", 128) as u32, 1, threads);
-    let options = Options { space, clustering, codec, centroid_bits: arguments.number("--centroid-bits", 4) as u32 };
+    let default_bits = Codec::centroid_bits(data.dimension) as usize;
+    let options =
+        Options { space, clustering, codec, centroid_bits: arguments.number("--centroid-bits", default_bits) as u32 };
     let later = arguments.get("--later").and_then(|later| later.parse().ok());
     let (data, updated, anew) = churn::churned(data, &options, later);
     let truth = Truth::new(space, &data, 10);
@@ -135,7 +146,7 @@ fn kernels() {
             let rows: Vec<f32> = (0..1024 * dimension).map(|at| (at % 97) as f32 / 97.0 - 0.5).collect();
             let centroid = vec![0.1; dimension];
             let leaves = vec![1024; 1];
-            let table = vector::Table::new(frame, codec, 4, Rows::new(&centroid, dimension), &leaves);
+            let table = vector::Table::new(frame, codec, 4, Rows::new(&centroid, dimension), &leaves, &[1.0]);
             let of = vector::codes::encode_leaf(table.frame(), codec, &table.centroid(0), rows.chunks_exact(dimension));
             let query = table.frame().query(&rows[..dimension]);
             let view = table.views(&query)[0];

@@ -5,16 +5,8 @@ use crate::{now, seconds};
 use model::Space;
 use query::TopK;
 use query::kernel::Measure;
-use vector::probe::{self, Budget, Rerank};
+use vector::probe::{self, Effort};
 use vector::{Index, codes};
-
-/// What a query may do.
-pub(crate) struct Effort {
-    pub(crate) bytes: u64,
-    pub(crate) ranges: usize,
-    pub(crate) ratio: f32,
-    pub(crate) rerank: Rerank,
-}
 
 /// The exact neighbours.
 pub(crate) struct Truth {
@@ -68,8 +60,8 @@ impl Cost {
         println!(
             "  {:4.2} {:6} {:4} {:4} | {:.4}  {:.4} | {:6.2} {:8.0} {:5.1} | {:4.1} {:6.0} {:5.1} | {:6.0} {:5.1} ({:.0}) {:.3}",
             effort.ratio,
-            effort.bytes / 1000,
-            effort.ranges,
+            effort.leaves.bytes / 1000,
+            effort.leaves.ranges.min(9999),
             effort.rerank.rows,
             self.recall,
             self.leaf_recall,
@@ -96,9 +88,8 @@ pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, e
         let start = now();
         let placed = index.table.frame().query(query);
         let views = index.table.views(&placed);
-        let ranked = probe::rank(&views, effort.ratio);
-        let budget = Budget { bytes: effort.bytes, ranges: effort.ranges };
-        let plan = probe::plan(&index.table, &ranked, &budget);
+        let ranked = probe::rank(&views, space, effort.ratio);
+        let plan = probe::plan(&index.table, &ranked, &effort.leaves);
         let mut estimates = Vec::new();
         for leaf in plan.iter().cloned().flatten() {
             let bytes = index.table.bytes(leaf..leaf + 1);

@@ -40,7 +40,7 @@ pub fn build(rows: Rows<'_>, options: &Options) -> Index {
 pub fn index(rows: Rows<'_>, leaves: Leaves, options: &Options) -> Index {
     let frame = frame(rows, options.space, options.clustering.seed);
     let centroids = Rows::new(&leaves.centroids, rows.dimension());
-    let table = Table::new(frame, options.codec, options.centroid_bits, centroids, &leaves.rows);
+    let table = Table::new(frame, options.codec, options.centroid_bits, centroids, &leaves.rows, &leaves.radii);
     let codes = encode(rows, &table, &leaves, options.clustering.threads);
     Index { table, codes, order: leaves.order }
 }

@@ -41,6 +41,8 @@ pub struct Leaves {
     pub rows: Vec<u32>,
     /// Centroid of each leaf: `[f32; leaves × d]`.
     pub centroids: Vec<f32>,
+    /// How far the rows of each leaf are from its centroid: the root of the mean square.
+    pub radii: Vec<f32>,
 }
 
 impl Clustering {
@@ -115,14 +117,24 @@ pub(crate) fn split(rows: Rows<'_>, members: Vec<u32>, clustering: &Clustering) 
 struct Leaf {
     members: Vec<u32>,
     centroid: Vec<f32>,
+    radius: f32,
 }
 
 impl Leaf {
     fn new(rows: Rows<'_>, mut members: Vec<u32>) -> Self {
         members.sort_unstable();
         let centroid = kmeans::mean(members.iter().map(|row| rows.get(*row as usize)), rows.dimension());
-        Leaf { members, centroid }
+        let radius = radius(members.iter().map(|row| rows.get(*row as usize)), &centroid);
+        Leaf { members, centroid, radius }
     }
+}
+
+/// The root of the mean square of how far `rows` are from `centroid`.
+pub(crate) fn radius<'r>(rows: impl ExactSizeIterator<Item = &'r [f32]>, centroid: &[f32]) -> f32 {
+    let count = rows.len().max(1);
+    let squared = |row: &[f32]| row.iter().zip(centroid).map(|(x, c)| (x - c) * (x - c)).sum::<f32>();
+    #[expect(clippy::cast_precision_loss, reason = "a leaf has few rows")]
+    (rows.map(squared).sum::<f32>() / count as f32).sqrt()
 }
 
 /// Appends leaves made of `members`, none too large: cut in two where it is thinnest about the middle, and so on.
@@ -198,6 +210,7 @@ fn join(rows: Rows<'_>, mut leaves: Vec<Leaf>, clustering: &Clustering) -> Leave
     Leaves {
         rows: leaves.iter().map(|leaf| crate::number(leaf.members.len())).collect(),
         order: leaves.iter().flat_map(|leaf| leaf.members.iter().copied()).collect(),
+        radii: leaves.iter().map(|leaf| leaf.radius).collect(),
         centroids: leaves.into_iter().flat_map(|leaf| leaf.centroid).collect(),
     }
 }

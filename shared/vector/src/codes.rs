@@ -44,6 +44,11 @@ impl Codec {
         Codec { dimension, bits }
     }
 
+    /// Bits of a centroid in the table: what they lose makes leaves a little wider, what they take is read by every query.
+    pub fn centroid_bits(dimension: usize) -> u32 {
+        if dimension > 320 { 2 } else { 4 }
+    }
+
     /// Bytes of a row in a leaf.
     pub fn row_bytes(&self) -> usize {
         FACTORS_BYTES + planes::code_bytes(self.dimension, self.bits)
@@ -140,17 +145,27 @@ pub struct Query {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeafView {
     /// What the distance of a row at the centroid is, in the units of the frame.
-    pub base: f32,
+    pub(crate) base: f32,
     /// Distance between query and centroid.
-    pub apart: f32,
+    pub(crate) apart: f32,
+    /// By this leaves are ranked: the smaller, the sooner a neighbour may be there.
+    pub(crate) rank: f32,
 }
 
+/// Neighbours by inner product are where products are large *and* spread: so many radii count as much as the product itself.
+/// (Measured on word vectors of very different lengths: between 0.2 and 0.4 it hardly matters, without it a quarter more is missed.)
+const SPREAD: f32 = 0.4;
+
 impl Query {
-    /// The view of a centroid with this `product` with the query and these `squares`.
-    pub(crate) fn view(&self, product: f32, squares: f32) -> LeafView {
+    /// The view of a leaf of this `radius` whose centroid has this `product` with the query and these `squares`.
+    pub(crate) fn view(&self, product: f32, squares: f32, radius: f32) -> LeafView {
         let apart = (self.squares + squares - 2.0 * product).max(0.0);
-        let base = if self.space == Space::Ip { -product } else { apart };
-        LeafView { base, apart: apart.sqrt() }
+        match self.space {
+            Space::Ip => {
+                LeafView { base: -product, apart: apart.sqrt(), rank: -product - SPREAD * radius * self.squares.sqrt() }
+            }
+            _ => LeafView { base: apart, apart: apart.sqrt(), rank: apart },
+        }
     }
 
     /// A distance of the frame as the kernel of exact distances gives it.

@@ -9,7 +9,46 @@
 use crate::codes::{Estimate, LeafView};
 use crate::stretches::{self, Item};
 use crate::table::Table;
+use model::Space;
 use std::ops::Range;
+
+/// How much a query does: what needs no tuning by users.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effort {
+    /// For [`rank`].
+    pub ratio: f32,
+    /// For [`plan`].
+    pub leaves: Budget,
+    /// For [`rows`].
+    pub rerank: Rerank,
+}
+
+impl Effort {
+    /// For the `k` nearest of vectors of `dimension` numbers, where leaves and rows are read from a store.
+    ///
+    /// Up to 18 ranges (22 above 1024 dimensions) while `k` is small, a few more for each result beyond ten. How these were
+    /// chosen: `docs/decisions/0006-leaf-index.md`.
+    pub fn cold(dimension: usize, k: usize) -> Self {
+        let (leaf_ranges, row_ranges) = if dimension > 1024 { (12, 10) } else { (10, 8) };
+        let rerank = Rerank {
+            k,
+            rows: (10 * k).clamp(100, 1000).max(k),
+            row_bytes: 4 * dimension as u64,
+            ranges: row_ranges.max(k / 10 * row_ranges),
+            gap_bytes: 64 << 10,
+            neighbour_bytes: 4 << 20,
+        };
+        Effort { ratio: 1.3, leaves: Budget { bytes: 6 << 20, ranges: leaf_ranges }, rerank }
+    }
+
+    /// Of everything `times` as much: bytes, ranges and rows.
+    pub fn times(self, times: usize) -> Self {
+        let Effort { ratio, leaves, rerank } = self;
+        let leaves = Budget { bytes: leaves.bytes * times as u64, ranges: leaves.ranges.saturating_mul(times) };
+        let rerank = Rerank { rows: rerank.rows * times, ranges: rerank.ranges.saturating_mul(times), ..rerank };
+        Effort { ratio: 1.0 + (ratio - 1.0) * times as f32, leaves, rerank }
+    }
+}
 
 /// What a query may read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,16 +59,16 @@ pub struct Budget {
     pub ranges: usize,
 }
 
-/// The leaves, nearest first (for inner products: with the largest first), without those whose centroid is further from the
-/// query than `ratio` times the nearest one's. Never none, if there are leaves.
-pub fn rank(views: &[LeafView], ratio: f32) -> Vec<u32> {
+/// The leaves, most promising first, without those whose centroid is further from the query than `ratio` times the nearest one's.
+/// Never none, if there are leaves. (For inner products far is not worse: there all are kept.)
+pub fn rank(views: &[LeafView], space: Space, ratio: f32) -> Vec<u32> {
     let by_distance = |a: &u32, b: &u32| {
         let (a_view, b_view) = (views[*a as usize], views[*b as usize]);
-        a_view.base.total_cmp(&b_view.base).then_with(|| a.cmp(b))
+        a_view.rank.total_cmp(&b_view.rank).then_with(|| a.cmp(b))
     };
     let mut leaves: Vec<u32> = (0..crate::number(views.len())).collect();
     let Some(first) = leaves.iter().copied().min_by(by_distance) else { return leaves };
-    let farthest = views[first as usize].apart * ratio;
+    let farthest = if space == Space::Ip { f32::INFINITY } else { views[first as usize].apart * ratio };
     leaves.retain(|leaf| *leaf == first || views[*leaf as usize].apart <= farthest);
     leaves.sort_unstable_by(by_distance);
     leaves

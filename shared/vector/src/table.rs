@@ -5,7 +5,7 @@
 //!
 //! Bytes, little-endian: version `u32`, space `u8` (0 l2, 1 cosine, 2 ip), bits of rows `u8`, bits of centroids `u8`, 0 `u8`,
 //! dimension `u32`, leaves `u32`, seed of the rotation `u64`, length `f32`, mean `[f32; d]`, rows of the leaves `[u16; leaves]`,
-//! scales `[f32; leaves]`, squares `[f32; leaves]`, then a code for each leaf as [`crate::planes`] packs them.
+//! scales, squares and radii `[f32; leaves]` each, then a code for each leaf as [`crate::planes`] packs them.
 
 #![expect(clippy::cast_precision_loss, reason = "products of codes are rounded on purpose")]
 
@@ -37,12 +37,14 @@ pub struct Table {
     scales: Vec<f32>,
     /// The squares of the centroids as they are given back.
     squares: Vec<f32>,
+    /// How far the rows of a leaf are from its centroid, about.
+    radii: Vec<f32>,
     codes: Vec<u8>,
 }
 
 impl Table {
     /// Codes `centroids` (as [`crate::Leaves`] has them) with `bits` bits a dimension.
-    pub fn new(frame: Frame, codec: Codec, bits: u32, centroids: Rows<'_>, rows: &[u32]) -> Self {
+    pub fn new(frame: Frame, codec: Codec, bits: u32, centroids: Rows<'_>, rows: &[u32], radii: &[f32]) -> Self {
         let mut table = Table {
             frame,
             codec,
@@ -50,27 +52,29 @@ impl Table {
             starts: vec![0],
             scales: Vec::with_capacity(rows.len()),
             squares: Vec::with_capacity(rows.len()),
+            radii: Vec::with_capacity(rows.len()),
             codes: Vec::new(),
         };
-        for (centroid, rows) in centroids.iter().zip(rows) {
-            table.push(&table.frame.place(centroid), *rows);
+        for (centroid, (rows, radius)) in centroids.iter().zip(rows.iter().zip(radii)) {
+            table.push(&table.frame.place(centroid), *radius, *rows);
         }
         table
     }
 
     /// A table of the same kind without leaves.
     pub fn emptied(&self) -> Self {
-        let none = (Vec::new(), Vec::new(), Vec::new());
-        Table { frame: self.frame.clone(), starts: vec![0], scales: none.0, squares: none.1, codes: none.2, ..*self }
+        let Table { ref frame, codec, bits, .. } = *self;
+        Table::new(frame.clone(), codec, bits, Rows::new(&[], codec.dimension), &[], &[])
     }
 
-    /// Appends a leaf of `rows` rows with a centroid as the frame sees it.
-    pub fn push(&mut self, centroid: &[f32], rows: u32) {
+    /// Appends a leaf of `rows` rows that are about `radius` from its centroid, which is as the frame sees it.
+    pub fn push(&mut self, centroid: &[f32], radius: f32, rows: u32) {
         let mut levels = vec![0; self.codec.dimension];
         let fit = codes::quantise(centroid, self.bits, &mut levels);
         let scale = if fit.squares > 0.0 { fit.product / fit.squares } else { 0.0 };
         self.scales.push(scale);
         self.squares.push(scale * scale * fit.squares);
+        self.radii.push(radius);
         planes::pack(&levels, self.bits, &mut self.codes);
         self.end_leaf(rows);
     }
@@ -80,6 +84,7 @@ impl Table {
         let stride = planes::code_bytes(self.codec.dimension, self.bits);
         self.scales.push(table.scales[leaf]);
         self.squares.push(table.squares[leaf]);
+        self.radii.push(table.radii[leaf]);
         self.codes.extend_from_slice(&table.codes[leaf * stride..(leaf + 1) * stride]);
         self.end_leaf(rows);
     }
@@ -103,7 +108,7 @@ impl Table {
         bytes.extend(self.frame.mean().iter().flat_map(|x| x.to_le_bytes()));
         let rows = self.starts.windows(2).map(|pair| u16::try_from(pair[1] - pair[0]).expect("a leaf has few rows"));
         bytes.extend(rows.flat_map(u16::to_le_bytes));
-        bytes.extend(self.scales.iter().chain(&self.squares).flat_map(|x| x.to_le_bytes()));
+        bytes.extend(self.scales.iter().chain(&self.squares).chain(&self.radii).flat_map(|x| x.to_le_bytes()));
         bytes.extend_from_slice(&self.codes);
         debug_assert_eq!(bytes.len(), self.encoded_len(), "a table has a length that can be told before");
         bytes
@@ -111,7 +116,7 @@ impl Table {
 
     /// Bytes of the table.
     pub fn encoded_len(&self) -> usize {
-        let leaf_bytes = 2 + 4 + 4 + planes::code_bytes(self.codec.dimension, self.bits);
+        let leaf_bytes = 2 + 4 + 4 + 4 + planes::code_bytes(self.codec.dimension, self.bits);
         FIXED_BYTES + 4 * self.codec.dimension + self.leaves() * leaf_bytes
     }
 
@@ -140,6 +145,7 @@ impl Table {
         let starts = starts(rows.iter().map(|two| u32::from(u16::from_le_bytes(*two))));
         let scales = floats(take_bytes(&mut rest, leaves, 4)?);
         let squares = floats(take_bytes(&mut rest, leaves, 4)?);
+        let radii = floats(take_bytes(&mut rest, leaves, 4)?);
         let codes = take_bytes(&mut rest, leaves, planes::code_bytes(dimension, bits))?.to_vec();
         if !rest.is_empty() {
             return Err(VectorError::Damaged("bytes behind the table"));
@@ -151,6 +157,7 @@ impl Table {
             starts: starts.ok_or(VectorError::Damaged("more rows than numbers for them"))?,
             scales,
             squares,
+            radii,
             codes,
         })
     }
@@ -196,9 +203,9 @@ impl Table {
         let mut products = vec![0; self.leaves()];
         query.levels.products(&self.codes, self.bits, &mut products);
         let (step, centre) = query.levels.scale(self.bits);
-        let of_leaves = self.scales.iter().zip(&self.squares);
-        let view = |(product, (scale, squares)): (i32, (&f32, &f32))| {
-            query.view(scale * step * (product as f32 - centre), *squares)
+        let of_leaves = self.scales.iter().zip(self.squares.iter().zip(&self.radii));
+        let view = |(product, (scale, (squares, radius))): (i32, (&f32, (&f32, &f32)))| {
+            query.view(scale * step * (product as f32 - centre), *squares, *radius)
         };
         products.into_iter().zip(of_leaves).map(view).collect()
     }

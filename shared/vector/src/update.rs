@@ -59,6 +59,8 @@ pub struct Rearranged {
     pub place: u32,
     /// `None`: that leaf's own centroid, so that rows that were in it keep their codes.
     pub centroid: Option<Vec<f32>>,
+    /// How far its rows are from the centroid: the root of the mean square.
+    pub radius: f32,
     /// Which of the rows that were given: ascending.
     pub members: Vec<u32>,
 }
@@ -91,12 +93,17 @@ pub fn rearrange(
         let members = groups.of(at).to_vec();
         if members.len() > clustering.leaf_rows_max as usize {
             let parts = cluster::split(rows, members, clustering).into_iter();
-            leaves.extend(parts.map(|(members, centroid)| Rearranged { place, centroid: Some(centroid), members }));
+            leaves.extend(parts.map(|(members, centroid)| leaf(rows, place, &centroid, true, members)));
         } else if !members.is_empty() {
-            leaves.push(Rearranged { place, centroid: is_new.then_some(position), members });
+            leaves.push(leaf(rows, place, &position, is_new, members));
         }
     }
     leaves
+}
+
+fn leaf(rows: Rows<'_>, place: u32, centroid: &[f32], is_new: bool, members: Vec<u32>) -> Rearranged {
+    let radius = cluster::radius(members.iter().map(|row| rows.get(*row as usize)), centroid);
+    Rearranged { place, centroid: is_new.then(|| centroid.to_vec()), radius, members }
 }
 
 /// A centroid that rows may be filed under.

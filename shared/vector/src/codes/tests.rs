@@ -50,7 +50,7 @@ fn errors(space: Space, codec: Codec, offset: f32, seed: u64) -> Vec<(f64, f64, 
             _ => dot(&frame.place(&rotated), &centroid),
         };
         let mut estimates = Vec::new();
-        estimate(&placed, codec, placed.view(product, squares), &codes, 7, &mut estimates).unwrap();
+        estimate(&placed, codec, placed.view(product, squares, 0.0), &codes, 7, &mut estimates).unwrap();
         for (row, estimate) in rows.chunks_exact(dimension).zip(estimates) {
             let exact = exact(space, row, query);
             all.push((f64::from(estimate.distance) - exact, f64::from(estimate.error), exact));
@@ -97,7 +97,7 @@ fn rows_without_length_have_the_distance_one_in_cosine_space() {
     let codes = encode_leaf(&frame, codec, &centroid, [[0.0; 32].as_slice()].into_iter());
     let query = frame.query(&[1.0; 32]);
     let mut estimates = Vec::new();
-    estimate(&query, codec, query.view(0.0, 0.0), &codes, 0, &mut estimates).unwrap();
+    estimate(&query, codec, query.view(0.0, 0.0, 0.0), &codes, 0, &mut estimates).unwrap();
     assert!((estimates[0].distance - 1.0).abs() < 0.01, "{estimates:?}");
 }
 
@@ -107,7 +107,7 @@ proptest! {
         let codec = Codec { dimension, bits };
         let query = Frame::new(Space::L2, vec![0.0; dimension], 1.0, 1).query(&vec![1.0; dimension]);
         let mut estimates = Vec::new();
-        let result = estimate(&query, codec, query.view(1.0, 1.0), &bytes, 3, &mut estimates);
+        let result = estimate(&query, codec, query.view(1.0, 1.0, 0.0), &bytes, 3, &mut estimates);
         prop_assert_eq!(result.is_ok(), bytes.len().is_multiple_of(codec.row_bytes()));
         prop_assert_eq!(estimates.len(), if result.is_ok() { bytes.len() / codec.row_bytes() } else { 0 });
     }

@@ -8,7 +8,14 @@ use proptest::prelude::*;
 
 fn table(rows: &[u32]) -> Table {
     let frame = Frame::new(Space::L2, vec![0.0; 4], 1.0, 1);
-    Table::new(frame, Codec { dimension: 4, bits: 8 }, 4, Rows::new(&vec![0.5; rows.len() * 4], 4), rows)
+    Table::new(
+        frame,
+        Codec { dimension: 4, bits: 8 },
+        4,
+        Rows::new(&vec![0.5; rows.len() * 4], 4),
+        rows,
+        &vec![1.0; rows.len()],
+    )
 }
 
 proptest! {
@@ -52,10 +59,10 @@ fn neighbours_are_read_through_and_stragglers_left_out() {
 
 #[test]
 fn leaves_far_beyond_the_nearest_are_not_ranked() {
-    let view = |apart: f32| LeafView { base: apart * apart, apart };
-    assert_eq!(rank(&[view(3.0), view(1.0), view(1.4), view(1.6)], 1.5), [1, 2]);
-    assert_eq!(rank(&[view(f32::NAN), view(f32::INFINITY)], 1.5)[0], 1);
-    assert!(rank(&[], 1.5).is_empty());
+    let view = |apart: f32| LeafView { base: apart * apart, apart, rank: apart * apart };
+    assert_eq!(rank(&[view(3.0), view(1.0), view(1.4), view(1.6)], Space::L2, 1.5), [1, 2]);
+    assert_eq!(rank(&[view(f32::NAN), view(f32::INFINITY)], Space::L2, 1.5)[0], 1);
+    assert!(rank(&[], Space::L2, 1.5).is_empty());
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn vectors(count: usize, dimension: usize, seed: u64) -> Vec<f32> {
 fn table(space: Space, dimension: usize, bits: u32, rows: &[u32], seed: u64) -> Table {
     let centroids = vectors(rows.len(), dimension, seed);
     let frame = Frame::new(space, vectors(1, dimension, seed + 1), 1.5, seed);
-    Table::new(frame, Codec::of(dimension), bits, Rows::new(&centroids, dimension), rows)
+    Table::new(frame, Codec::of(dimension), bits, Rows::new(&centroids, dimension), rows, &vec![0.5; rows.len()])
 }
 
 prop_compose! {
@@ -50,7 +50,7 @@ proptest! {
         bytes[at..end].copy_from_slice(&to[..end - at]);
         if let Ok(table) = Table::decode(&bytes) {
             let query = table.frame().query(&vectors(1, table.codec().dimension, 5));
-            let ranked = crate::probe::rank(&table.views(&query), 1.5);
+            let ranked = crate::probe::rank(&table.views(&query), table.frame().space(), 1.5);
             let plan = crate::probe::plan(&table, &ranked, &crate::probe::Budget { bytes: 5_000, ranges: 3 });
             prop_assert!(plan.iter().all(|leaves| leaves.end <= table.leaves()));
         }
