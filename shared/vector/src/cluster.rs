@@ -4,6 +4,9 @@
 //! [`train`] makes centroids from a sample; [`Assigner::assign`] files rows, batch by batch; [`balance`] splits leaves that got
 //! too many rows and joins those that got few. [`cluster`] does all three for rows that are in memory.
 //!
+//! Memory, when rows are streamed: a sample of at most [`Clustering::sample_rows_max`] rows twice, or the centroids three times and
+//! the rows of the stretch of leaves that is being balanced. In memory: the rows, and the sample twice.
+//!
 //! Source: SPANN's balanced hierarchical clustering (Chen et al., NeurIPS 2021, arXiv:2111.08566), without its replicas.
 
 use crate::kmeans::{self, Groups};

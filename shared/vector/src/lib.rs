@@ -1,4 +1,42 @@
 //! The approximate-nearest-neighbour index of a segment: how rows are filed in leaves, coded, found again and estimated.
+//!
+//! It knows `model` only: no store, no clock, no randomness but seeds; equal rows and seeds give equal bytes whatever the number of
+//! threads. In reading order:
+//!
+//! - [`cluster`]: rows -> leaves of about equal size, neighbours side by side ([`Clustering`]; [`Assigner`] files rows)
+//! - [`codes`]: a row as a few bits a dimension relative to its leaf's centroid ([`Codec`]), in a rotated frame ([`Frame`]), and
+//!   distances estimated from that with an error bound ([`Estimate`]); [`planes`]: the bits, and the kernels
+//! - [`table`]: the centroids and where leaves lie: what a query reads first ([`Table`])
+//! - [`probe`]: which leaves a query reads, and which rows exactly ([`probe::Effort`])
+//! - [`update`]: new rows into an index that is there; [`build`](mod@build): all of it for rows in memory
+//!
+//! A query: [`Frame::query`], [`Table::views`], [`probe::rank`], [`probe::plan`]; read the byte ranges of leaves;
+//! [`codes::estimate`] for each; [`probe::rows`]; read these rows and compare them exactly, which is not done here.
+//!
+//! ```
+//! use model::Space;
+//! use vector::{Clustering, Codec, Options, Rows, codes, probe};
+//! // 3,000 rows in a plane.
+//! let values: Vec<f32> = (0..6000_u32).map(|at| (at * 7919 % 1009) as f32).collect();
+//! let (rows, codec) = (Rows::new(&values, 2), Codec::of(2));
+//! let clustering = Clustering::of(64, 1, 1);
+//! let index = vector::build(rows, &Options { space: Space::L2, clustering, codec, centroid_bits: 8 });
+//!
+//! let (query, effort) = (index.table.frame().query(&[500.0, 500.0]), probe::Effort::cold(2, 10));
+//! let views = index.table.views(&query);
+//! let ranked = probe::rank(&views, Space::L2, effort.ratio);
+//! let mut estimates = Vec::new();
+//! for leaf in probe::plan(&index.table, &ranked, &effort.leaves).into_iter().flatten() {
+//!     let bytes = index.table.bytes(leaf..leaf + 1);
+//!     let codes = &index.codes[bytes.start as usize..bytes.end as usize];
+//!     let first_row = index.table.rows(leaf..leaf + 1).start;
+//!     codes::estimate(&query, codec, views[leaf], codes, first_row, &mut estimates).unwrap();
+//! }
+//! let plan = probe::rows(estimates, &effort.rerank);
+//! let exact = |row: &[f32]| row.iter().map(|x| (x - 500.0) * (x - 500.0)).sum::<f32>();
+//! let found = plan.rows.iter().map(|row| exact(rows.get(index.order[*row as usize] as usize))).reduce(f32::min);
+//! assert_eq!(found, rows.iter().map(exact).reduce(f32::min));
+//! ```
 
 pub mod assign;
 pub mod build;

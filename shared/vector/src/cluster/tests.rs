@@ -59,3 +59,29 @@ fn leaves_are_about_as_large_as_they_should_be() {
     let leaves = check(&values, 8, 64);
     assert!((280..=420).contains(&leaves.rows.len()), "{} leaves of 64 of 20,000 rows", leaves.rows.len());
 }
+
+#[test]
+fn rows_that_are_streamed_are_filed_alike() {
+    let mut random = Random::new(5, 3);
+    let values: Vec<f32> = (0..6_000 * 4).map(|_| f32::from(random.byte())).collect();
+    let (rows, clustering) = (Rows::new(&values, 4), Clustering::of(16, 7, 2));
+    let sample = rows.gather(&clustering.sample(6_000));
+    let centroids = train(Rows::new(&sample, 4), clustering.leaves(6_000), &clustering);
+    let assigner = Assigner::new(Rows::new(&centroids, 4), 1);
+    let labels: Vec<u32> = (0..6).flat_map(|at| assigner.assign(rows.slice(at * 1_000..(at + 1) * 1_000), 1)).collect();
+    assert_eq!(labels, assigner.assign(rows, 2), "batches change nothing");
+    // Leaves by the hundred, as a caller does that has room for no more.
+    let mut filed = 0;
+    for first in (0..centroids.len() / 4).step_by(100) {
+        let last = (first + 100).min(centroids.len() / 4);
+        let is_here = |label: &u32| (first..last).contains(&(*label as usize));
+        let members: Vec<u32> = (0..6_000).filter(|row| is_here(&labels[*row as usize])).collect();
+        let values = rows.gather(&members);
+        let local: Vec<u32> =
+            labels.iter().filter(|label| is_here(label)).map(|label| label - crate::number(first)).collect();
+        let leaves = balance(Rows::new(&values, 4), &local, &centroids[first * 4..last * 4], &clustering);
+        assert!(leaves.rows.iter().all(|count| (1..=32).contains(count)));
+        filed += leaves.order.len();
+    }
+    assert_eq!(filed, 6_000);
+}

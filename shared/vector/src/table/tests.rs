@@ -76,3 +76,15 @@ fn centroids_come_back_about_where_they_were() {
         }
     }
 }
+
+/// A table and a leaf as they were first written. Whoever changes their bytes changes the version, and keeps these readable.
+#[test]
+fn the_first_version_is_written_and_read_as_ever() {
+    let table = table(Space::Cosine, 21, 3, &[3, 0, 200], 1);
+    let rows = vectors(3, 21, 9);
+    let leaf =
+        codes::encode_leaf(table.frame(), Codec { dimension: 21, bits: 7 }, &table.centroid(0), rows.chunks_exact(21));
+    assert!(table.encode() == include_bytes!("../../testdata/v1/table"), "the table has other bytes");
+    assert!(leaf == include_bytes!("../../testdata/v1/leaf"), "the leaf has other bytes");
+    assert_eq!(Table::decode(include_bytes!("../../testdata/v1/table")).unwrap().encode(), table.encode());
+}
