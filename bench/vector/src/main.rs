@@ -48,12 +48,13 @@ fn main() -> Result<(), String> {
     println!("# {} {space:?}: {} rows, truth in {:.1} s", data.name, data.count(), seconds(start));
     for leaf in arguments.list("--leaf", "128") {
         let clustering = Clustering::of(leaf as u32, 1, threads);
-        let start = now();
+        let (start, cpu) = (now(), cpu_seconds());
         let leaves = vector::cluster::cluster(Rows::new(&data.rows, data.dimension), &clustering);
         println!(
-            "\nleaf {leaf}: {} leaves in {:.1} s, peak memory {:.2} GB",
+            "\nleaf {leaf}: {} leaves in {:.1} s ({:.1} s CPU), peak memory {:.2} GB",
             leaves.rows.len(),
             seconds(start),
+            cpu_seconds() - cpu,
             peak_gb()
         );
         for bits in arguments.list("--bits", "0") {
@@ -194,6 +195,13 @@ fn now() -> Instant {
 
 fn seconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64()
+}
+
+/// What this process computed, all threads together, in seconds, as Linux counts it in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// The most memory this process had, in GB, as Linux says it.

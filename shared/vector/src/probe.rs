@@ -38,7 +38,7 @@ impl Effort {
             gap_bytes: 64 << 10,
             neighbour_bytes: 4 << 20,
         };
-        Effort { ratio: 1.3, leaves: Budget { bytes: 6 << 20, ranges: leaf_ranges }, rerank }
+        Effort { ratio: 1.3, leaves: Budget { bytes: 5 << 20, ranges: leaf_ranges }, rerank }
     }
 
     /// Of everything `times` as much: bytes, ranges and rows.
@@ -74,68 +74,76 @@ pub fn rank(views: &[LeafView], space: Space, ratio: f32) -> Vec<u32> {
     leaves
 }
 
-/// Tries at the price of a row that makes the reads fit the budget.
-const PRICES: usize = 9;
-
 /// The stretches of leaves to read, ascending: as much worth as `budget` buys; at least the first of `ranked`.
 ///
 /// - `ranked`: of [`rank`]; a leaf's worth falls with its place.
+///
+/// Cost: some ten times `O(n log n)` in the leaves that twice the budget holds; linear where ranges are not scarce.
 pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>> {
     let Some(first) = ranked.first() else { return Vec::new() };
-    let row_bytes = table.codec().row_bytes() as u64;
-    let rows = |leaves: &Range<u32>| {
-        let rows = table.rows(crate::index(leaves.start)..crate::index(leaves.end));
-        rows.end - rows.start
-    };
-    let bytes = |leaves: &Range<u32>| u64::from(rows(leaves)) * row_bytes;
     // Twice what the budget holds: more could only be bought at the price of nearer ones.
-    let mut considered = 0;
-    let near = ranked.iter().take_while(|leaf| {
-        let fits = considered < 2 * budget.bytes;
-        considered += bytes(&(**leaf..**leaf + 1));
-        fits
-    });
-    let mut worth: Vec<(u32, f32)> = near.copied().zip((0_u16..).map(worth_of_rank)).collect();
-    let affordable = affordable(&worth, budget.bytes, |leaf| bytes(&(leaf..leaf + 1)));
+    let considered = count_within(table, ranked, budget.bytes.saturating_mul(2)) + 1;
+    let mut worth: Vec<(u32, f32)> = ranked.iter().copied().zip((0..considered).map(worth_of_rank)).collect();
+    let affordable = count_within(table, ranked, budget.bytes);
     let mut best = joined(&worth[..affordable.max(1)]);
-    if best.len() > budget.ranges || affordable == 0 {
-        best = joined(&[(*first, 0.0)]);
+    if best.len() > budget.ranges {
         worth.sort_unstable_by_key(|(leaf, _)| *leaf);
-        // Between the dearest row and one that is all but free.
-        let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
-        for _ in 0..PRICES {
-            let price = (cheap * dear).sqrt();
-            let item = |(leaf, worth): &(u32, f32)| {
-                let at = *leaf..*leaf + 1;
-                Item { value: worth - price * rows(&at) as f32, at }
-            };
-            let items: Vec<Item> = worth.iter().map(item).collect();
-            let found = stretches::best(&items, |gap| price * rows(&gap) as f32, budget.ranges);
-            if found.iter().map(bytes).sum::<u64>() > budget.bytes {
-                cheap = price;
-            } else {
-                dear = price;
-                best = if found.is_empty() { best } else { found };
-            }
-        }
+        best = at_the_right_price(table, &worth, budget);
+        best = if best.is_empty() { joined(&[(*first, 0.0)]) } else { best };
     }
     best.into_iter().map(|leaves| crate::index(leaves.start)..crate::index(leaves.end)).collect()
 }
 
-/// How often a leaf of this rank holds a neighbour, but for a factor: as measured, and not sensitive.
-fn worth_of_rank(rank: u16) -> f32 {
-    (f32::from(rank) + 10.0).powf(-1.5)
+fn rows_of(table: &Table, leaves: &Range<u32>) -> u32 {
+    let rows = table.rows(crate::index(leaves.start)..crate::index(leaves.end));
+    rows.end - rows.start
 }
 
-/// How many of `worth` fit in `bytes`, in their order.
-fn affordable(worth: &[(u32, f32)], bytes: u64, of: impl Fn(u32) -> u64) -> usize {
+fn bytes_of(table: &Table, leaves: &Range<u32>) -> u64 {
+    u64::from(rows_of(table, leaves)) * table.codec().row_bytes() as u64
+}
+
+/// How many of `ranked` fit in `bytes`, in their order.
+fn count_within(table: &Table, ranked: &[u32], bytes: u64) -> usize {
     let mut left = bytes;
-    let fits = |(leaf, _): &&(u32, f32)| {
-        let rest = left.checked_sub(of(*leaf));
+    let fits = |leaf: &&u32| {
+        let rest = left.checked_sub(bytes_of(table, &(**leaf..**leaf + 1)));
         left = rest.unwrap_or(0);
         rest.is_some()
     };
-    worth.iter().take_while(fits).count()
+    ranked.iter().take_while(fits).count()
+}
+
+/// Tries at the price of a row.
+const PRICES: usize = 9;
+
+/// The best stretches at the lowest price of a row at which they fit the budget; none if there is no such price.
+fn at_the_right_price(table: &Table, worth: &[(u32, f32)], budget: &Budget) -> Vec<Range<u32>> {
+    // Between a price that is all but nothing and one that no leaf is worth.
+    let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
+    let mut best = Vec::new();
+    for _ in 0..PRICES {
+        let price = (cheap * dear).sqrt();
+        let cost = |leaves: &Range<u32>| price * rows_of(table, leaves) as f32;
+        let item = |(leaf, worth): &(u32, f32)| {
+            let at = *leaf..*leaf + 1;
+            Item { value: worth - cost(&at), at }
+        };
+        let items: Vec<Item> = worth.iter().map(item).collect();
+        let found = stretches::best(&items, |gap| cost(&gap), budget.ranges);
+        if found.iter().map(|leaves| bytes_of(table, leaves)).sum::<u64>() > budget.bytes {
+            cheap = price;
+        } else {
+            dear = price;
+            best = if found.is_empty() { best } else { found };
+        }
+    }
+    best
+}
+
+/// How often a leaf of this rank holds a neighbour, but for a factor: as measured, and not sensitive.
+fn worth_of_rank(rank: usize) -> f32 {
+    (rank as f32 + 10.0).powf(-1.5)
 }
 
 /// `leaves` as stretches.
