@@ -177,12 +177,12 @@ impl Table {
         self.scales.len()
     }
 
-    /// The rows of leaves `leaves`.
+    /// The rows of leaves `leaves`. Panics if there are no such leaves.
     pub fn rows(&self, leaves: Range<usize>) -> Range<u32> {
         self.starts[leaves.start]..self.starts[leaves.end]
     }
 
-    /// Where the codes of leaves `leaves` lie in the part of leaves.
+    /// Where the codes of leaves `leaves` lie in the part of leaves. Panics if there are no such leaves.
     pub fn bytes(&self, leaves: Range<usize>) -> Range<u64> {
         let rows = self.rows(leaves);
         let row_bytes = self.codec.row_bytes() as u64;
