@@ -10,7 +10,7 @@ const LANES: usize = 16;
 /// Rows that meet a panel at once: their sums fill half the registers.
 const ROWS: usize = 4;
 
-/// Centroids laid out for [`Panels::visit`].
+/// Centroids laid out for [`Panels::scores`].
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
     dimension: usize,

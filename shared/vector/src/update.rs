@@ -1,6 +1,6 @@
 //! New rows into an index that is there: what changes little is not built anew.
 //!
-//! Rows are filed under the leaves that are there ([`file`]). Only where that leaves one too full or nearly empty are leaves
+//! Rows are filed under the leaves that are there ([`file()`]). Only where that leaves one too full or nearly empty are leaves
 //! rearranged ([`affected`], [`rearrange`]): a full one is split, an empty one dissolved, and rows of the leaves around them that are
 //! nearer to a new centroid move there. All other leaves keep their centroids, so the codes of their rows stay as they are
 //! ([`crate::codes::LeafWriter::copy`], [`Table::push_from`]). All vectors here are as the table's frame sees them.
