@@ -5,6 +5,7 @@ use compactor_job::gc::{Effect, GcSettings};
 use compactor_job::probe;
 use compactor_job::work::Sweep;
 use model::CollectionId;
+use std::path::PathBuf;
 
 /// What the exit code says; shown by `--help`.
 const EXIT_CODES: &str = "\
@@ -111,6 +112,15 @@ pub(crate) struct Memory {
     /// What may be held in memory, about
     #[arg(long, default_value = "512MiB", value_parser = bytes)]
     pub(crate) memory: u64,
+    /// A directory for what does not fit in there [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+impl Memory {
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.scratch.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,8 @@
 //! published since: what was not published is nobody's, and garbage collection removes it. So a crash at any moment, a lost
 //! reply and a second compactor cost work at most.
 
+use crate::indexing::Indexing;
+use crate::spill::Scratch;
 use crate::tiers;
 use crate::work::{Compact, CompactError, Compacted};
 use catalog::{Catalog, CatalogError, Maintenance, PublishFrom};
@@ -14,7 +16,7 @@ use model::{
 };
 use query::PlanError;
 use runtime::{Backoff, Runtime};
-use segment::{Builder, DeleteVector, Part};
+use segment::{DeleteVector, Part};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use storage::{ObjectStore, PutError, PutMode};
@@ -40,6 +42,10 @@ pub struct Compactor<'a, S, C, R> {
     /// Bytes of memory to stay below, about: a longer log is compacted in several steps, and segments do not grow larger
     /// than their index fits.
     pub memory_bytes: usize,
+    /// Where rows go that wait for their leaf index, and how many of them memory holds.
+    pub scratch: Scratch,
+    /// How leaf indexes are built.
+    pub indexing: Indexing,
     /// Whether to stop at the next opportunity.
     pub is_stopped: &'a dyn Fn() -> bool,
     /// What was done so far.
@@ -272,7 +278,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
     }
 
     /// A name that nobody else has.
-    fn nonce(&self, row: &CollectionRow) -> Nonce {
+    pub(crate) fn nonce(&self, row: &CollectionRow) -> Nonce {
         let is_random = holds(Safeguard::RandomNames);
         Nonce(if is_random { self.runtime.random() } else { u128::from(row.generation) + 1 })
     }
@@ -281,19 +287,16 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
     async fn write_records(&self, row: &CollectionRow, stretch: &Stretch) -> Result<Option<SegmentRef>, CompactError> {
         let overlay = &stretch.layer.overlay;
         let Some(dimension) = overlay.dimension().filter(|_| !overlay.is_empty()) else { return Ok(None) };
-        let prefix = keys::segment(row.id, row.gc_epoch, self.nonce(row));
-        let mut builder = Builder::new(dimension);
+        let mut writer = self.writer(row, dimension, overlay.len() as u64);
         for (position, record) in overlay.records() {
-            builder.push(&stored::as_row(position, &record));
-            self.upload(&prefix, builder.take_parts()).await?;
+            self.push(&mut writer, &stored::as_row(position, &record)).await?;
         }
-        add(&self.stats.rows, u64::from(builder.rows()));
-        let built = builder.finish(prefix.clone());
-        self.upload(&prefix, built.parts).await?;
-        Ok(Some(built.segment))
+        let segment = self.finish(writer).await?;
+        add(&self.stats.rows, u64::from(segment.rows));
+        Ok(Some(segment))
     }
 
-    async fn upload(&self, prefix: &str, parts: Vec<Part>) -> Result<(), CompactError> {
+    pub(crate) async fn upload(&self, prefix: &str, parts: Vec<Part>) -> Result<(), CompactError> {
         for part in parts {
             self.put(&format!("{prefix}/{}", part.name), part.body).await?;
         }
@@ -372,22 +375,21 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         let stored = StoredReader { room: &0, ..self.reader(&blocks) };
         stored.open(&base).await?;
         let dimension = inputs.first().map_or(0, |input| input.dimension);
-        let prefix = keys::segment(row.id, row.gc_epoch, self.nonce(row));
-        let mut builder = Builder::new(usize::try_from(dimension).expect("a vector fits into memory"));
+        let dimension = usize::try_from(dimension).expect("a vector fits into memory");
+        let rows = inputs.iter().map(|input| u64::from(input.live_rows())).sum();
+        let mut writer = self.writer(row, dimension, rows);
         let mut moved: Vec<Vec<u32>> = inputs.iter().map(|input| vec![u32::MAX; input.rows as usize]).collect();
         let mut scan = RowScan::new(&base);
         while let Some(place) = scan.next(&stored).await? {
-            moved[place.segment as usize][place.row as usize] = builder.rows();
-            builder.push(&scan.row());
-            self.upload(&prefix, builder.take_parts()).await?;
+            moved[place.segment as usize][place.row as usize] = writer.rows();
+            self.push(&mut writer, &scan.row()).await?;
             if (self.is_stopped)() {
                 return Err(CompactError::Stopped);
             }
         }
-        add(&self.stats.merged_rows, u64::from(builder.rows()));
-        let built = builder.finish(prefix.clone());
-        self.upload(&prefix, built.parts).await?;
-        Ok(Merged { segment: built.segment, moved })
+        let segment = self.finish(writer).await?;
+        add(&self.stats.merged_rows, u64::from(segment.rows));
+        Ok(Merged { segment, moved })
     }
 
     /// The manifest of `now` with `merged` in place of its `inputs`, whatever was published since the merge began at `then`:

@@ -7,6 +7,7 @@
 //! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
 //! - [`work`]: finds the collections that have something to compact
 //! - [`compact`]: turns a log into segments, and small segments into larger ones
+//! - [`indexing`]: files the rows of large segments in leaves
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`status`]: tells what is stored and what waits
 //! - [`verify`]: proves that logs are what was written
@@ -19,9 +20,12 @@ pub mod bucket;
 pub mod compact;
 pub mod database;
 pub mod gc;
+pub mod indexing;
 pub mod journal;
 pub mod probe;
+pub mod spill;
 pub mod status;
 mod tiers;
 pub mod verify;
 pub mod work;
+mod writer;

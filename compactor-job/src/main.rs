@@ -15,12 +15,15 @@ use compactor_job::bucket::{AwsStore, BucketConfig};
 use compactor_job::compact::{Compactor, Stats};
 use compactor_job::database::{self, LibsqlDatabase};
 use compactor_job::gc::{Gc, GcError};
+use compactor_job::indexing::Indexing;
 use compactor_job::journal::{Entry, Journal, Stop};
+use compactor_job::spill::Scratch;
 use compactor_job::work::{Tally, Work, WorkError};
 use compactor_job::{probe, status, verify};
 use futures_util::future::{Either, select};
 use runtime::{NativeRuntime, Runtime, within};
 use std::cell::Cell;
+use std::num::NonZero;
 use std::pin::pin;
 use std::process::ExitCode;
 use storage::Retry;
@@ -109,7 +112,10 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
             let (store, catalog, journal) = (&store, &catalog, teller);
             let memory_bytes = usize::try_from(memory.memory).context("so much memory cannot be addressed")?;
             let stats = Stats::default();
-            let compact = &Compactor { store, catalog, runtime, memory_bytes, is_stopped: &is_stopped, stats };
+            let scratch = Scratch { directory: memory.scratch(), memory_bytes: memory_bytes / 2 };
+            let indexing = Indexing::on(std::thread::available_parallelism().map_or(1, NonZero::get));
+            let is_stopped = &is_stopped;
+            let compact = &Compactor { store, catalog, runtime, memory_bytes, scratch, indexing, is_stopped, stats };
             let (holder, in_hand, stop) = (runtime.random(), Cell::default(), &stop);
             let work = Work { store, catalog, runtime, journal, compact, stop, holder, in_hand };
             compaction(&work, &arguments.command).await?

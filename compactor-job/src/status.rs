@@ -241,6 +241,7 @@ mod tests {
             ids_at: 1,
             bytes: 3 << 19,
             set_hash: SetHash(0),
+            index: None,
             dead: None,
         };
         let manifest = Manifest { compacted: ends[3], segments: vec![segment], ..Manifest::default() };

@@ -57,6 +57,7 @@ mod tests {
             ids_at: 0,
             bytes: 0,
             set_hash: SetHash::default(),
+            index: None,
             dead: (dead > 0).then_some(DeleteVectorRef { count: dead, place }),
         }
     }

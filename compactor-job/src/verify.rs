@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Write;
 use storage::ObjectStore;
-use stored::{Base, Facts, Layer, OpenSegment, Place, StoredError, StoredReader};
+use stored::{Base, Facts, Layer, OpenSegment, Place, Slots, StoredError, StoredReader};
 use wal::pack::{self, PackId};
 use wal::{Fragment, Reader, TailError};
 
@@ -138,16 +138,18 @@ async fn check_segments<S: ObjectStore>(store: &S, manifest: &Manifest, report: 
     for (number, open) in (0..).zip(&base.segments) {
         let ids = row_of_ids(&stored, open).await?;
         let mut hashes = vec![IdHash::of(""); ids.len()];
+        let mut row_hashes = vec![0_u128; ids.len()];
         let (mut all, mut last) = (SetHash::default(), None);
         let places: Vec<Place> = (0..open.named.rows).map(|row| Place { segment: number, row }).collect();
         stored
-            .visit(&base, &places, |place, row| {
+            .visit(&base, &places, &Slots::new(), |place, row| {
                 let hash = row.hash();
                 all = all.with(hash);
                 if base.is_live(place) {
                     (live, live_rows) = (live.with(hash), live_rows + 1);
                 }
                 hashes[place.row as usize] = IdHash::of(row.id);
+                row_hashes[place.row as usize] = hash;
                 let is_next = last.is_none_or(|last| last < row.position);
                 last = Some(row.position);
                 if is_next { Ok(()) } else { Err(Halt::Broken(format!("{}: positions descend", open.named.prefix))) }
@@ -160,6 +162,9 @@ async fn check_segments<S: ObjectStore>(store: &S, manifest: &Manifest, report: 
             report.broken.push(format!("the id index of {} leads to other rows", open.named.prefix));
         }
         check_codes(&stored, open).await?;
+        if open.named.index.is_some() {
+            check_index(&stored, &base, number, &row_hashes).await?;
+        }
         report.segments += 1;
         report.rows += u64::from(open.named.rows);
         report.dead += u64::from(base.dead(number).len());
@@ -184,6 +189,38 @@ async fn check_codes<S: ObjectStore>(stored: &StoredReader<'_, S>, open: &OpenSe
         let (place, _) = segment::codes_place(&open.named, number);
         let body = stored.fetch(&[open.block(&place.part, place.range)]).await?;
         open.head().check_codes(number, &body[0]).map_err(|error| open.damaged(&error))?;
+    }
+    Ok(())
+}
+
+/// Whether every row is in the leaf index, once, and is the same there. (That its codes are right is not looked at: they decide
+/// what a search looks at more closely, not what it returns.)
+async fn check_index<S: ObjectStore>(
+    stored: &StoredReader<'_, S>,
+    base: &Base,
+    number: u32,
+    hashes: &[u128],
+) -> Result<(), Halt> {
+    stored.open_indexes(base).await?;
+    let open = &base.segments[number as usize];
+    let index = open.index();
+    let mut order = Vec::with_capacity(hashes.len());
+    for leaf in 0..index.table().leaves() {
+        let body = stored.leaves(base, &[(number, leaf)]).await?;
+        let read = index.decode_leaf(leaf, &body[0]).map_err(|error| open.damaged(&error))?;
+        order.extend((0..index.table().rows(leaf..leaf + 1).len()).map(|at| read.row(at)));
+    }
+    let mut is_seen = vec![false; hashes.len()];
+    for batch in (0..index.near_batches()).map(|batch| index.near_batch(batch)) {
+        let body = stored.fetch(&[open.block(&batch.part, batch.range.clone())]).await?;
+        let rows = index.decode_near_batch(&batch, &body[0]).map_err(|error| open.damaged(&error))?;
+        for slot in batch.rows {
+            let row = order[slot as usize] as usize;
+            let is_first = !std::mem::replace(&mut is_seen[row], true);
+            if !is_first || rows.row(slot).hash() != hashes[row] {
+                return Err(Halt::Broken(format!("the leaf index of {} has other rows", open.named.prefix)));
+            }
+        }
     }
     Ok(())
 }

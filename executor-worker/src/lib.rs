@@ -10,6 +10,7 @@
 pub mod cache;
 #[cfg(target_arch = "wasm32")]
 mod entry;
+mod leaves;
 mod search;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::pin;
 use storage::ObjectStore;
-use stored::{Base, Place, StoredError, StoredReader, Wanted, as_upsert};
+use stored::{Base, Place, Slots, StoredError, StoredReader, Wanted, as_upsert};
 use wal::{Fragment, Reader, TailError};
 
 /// An executor for the length of one request.
@@ -109,16 +110,23 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         (mut scan, search): (Scan<'_>, Search<'_>),
         pulse: &Pulse,
     ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
+        let mut slots = Slots::new();
         if !version.base.is_empty() {
             let _permit = self.cache.permit(stored_bytes(plan, &version.base), pulse, &self.runtime).await?;
-            scan.compete(Box::pin(self.rivals(&search)).await?);
+            let rivals;
+            (rivals, slots) = Box::pin(self.rivals(&search)).await?;
+            scan.compete(rivals);
         }
         let must_read_log = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
         let bytes = scan_bytes(&tail.borrow());
         let _permit = if must_read_log { Some(self.cache.permit(bytes, pulse, &self.runtime).await?) } else { None };
         Box::pin(self.read_again(&mut scan, version, tail, end, &self.reader(plan))).await?;
         let places: Vec<Place> = scan.wanted_rows().into_iter().map(Place::of_number).collect();
-        self.stored().visit(&version.base, &places, |place, row| scan.give(place.number(), &as_upsert(row))).await?;
+        if places.iter().any(|place| !slots.contains_key(place)) {
+            self.stored().open(&version.base).await?;
+        }
+        let give = |place: Place, row: &segment::row::RowView<'_>| scan.give(place.number(), &as_upsert(row));
+        self.stored().visit(&version.base, &places, &slots, give).await?;
         scan.finish()
     }
 
@@ -140,6 +148,9 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             let ids: Vec<&str> = ids.iter().take(PREFETCHED_IDS).map(String::as_str).collect();
             self.stored().locate(base, &ids).await?;
             return Ok(());
+        }
+        if matches!(plan.read, Read::Query { filter: None, .. }) {
+            return Ok(self.stored().open_indexes(base).await?);
         }
         self.stored().open(base).await?;
         if plan.read.page().end < usize::MAX {
@@ -232,7 +243,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let mut indexes = places.iter().map(|(_, index)| *index);
         let sorted: Vec<Place> = places.iter().map(|(place, _)| *place).collect();
         self.stored()
-            .visit(base, &sorted, |_, row| {
+            .visit(base, &sorted, &Slots::new(), |_, row| {
                 rows.insert(indexes.next().expect("as many rows as places"), row.to_row());
                 Ok::<(), PlanError>(())
             })
@@ -310,10 +321,12 @@ fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
     match &plan.read {
         Read::Get { filter: None, .. } | Read::Match { filter: None, .. } | Read::Count => BATCHES_BYTES,
         _ if is_by_ids => BATCHES_BYTES,
-        Read::Query { filter: None, .. } => {
+        Read::Query { filter: None, vectors, n_results, .. } => {
+            let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
+            let leaves = leaves::bytes(base, k).saturating_mul(vectors.len());
             let codes = codes_parts(base).into_iter().map(|part| part.block.range.end - part.block.range.start);
             let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
-            BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
+            leaves.saturating_add(BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX))
         }
         _ => 2 * BATCHES_BYTES * base.segments.len(),
     }

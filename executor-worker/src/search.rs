@@ -1,6 +1,7 @@
 //! What stored rows contribute to an answer: those of a page, or the nearest ones.
 
 use crate::Executor;
+use crate::leaves::Near;
 use model::{Metadata, MetadataValue, Space, limits};
 use query::{CompiledFilter, Fields, PlanError, Read, Rival, Source, TopK, kernel::Measure};
 use runtime::Runtime;
@@ -9,7 +10,7 @@ use segment::row::RowView;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::ControlFlow;
 use storage::ObjectStore;
-use stored::{Base, Block, Hidden, OpenSegment, Place};
+use stored::{Base, Block, Hidden, OpenSegment, Place, Slots};
 
 /// A read of stored rows, as of a moment of the log above them.
 pub(crate) struct Search<'a> {
@@ -60,17 +61,16 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     ///
     /// Cost: by ids a stretch of each id index and the rows; a page without a filter the positions of all rows; a query
     /// without a filter the codes of all rows and the rows of some candidates; else rows, until there are enough.
-    pub(crate) async fn rivals(&self, search: &Search<'_>) -> Result<Vec<Vec<Rival>>, PlanError> {
+    pub(crate) async fn rivals(&self, search: &Search<'_>) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
         let filter = match search.read {
-            Read::Count => return Ok(Vec::new()),
+            Read::Count => return Ok((Vec::new(), Slots::new())),
             Read::Get { filter, .. } | Read::Match { filter, .. } | Read::Query { filter, .. } => filter.as_ref(),
         };
         let compile = |filter| CompiledFilter::compile(filter).map_err(|error| PlanError::Invalid(error.to_string()));
         let filter = filter.map(compile).transpose()?;
-        self.stored().open(search.base).await?;
         match search.read {
             Read::Query { vectors, n_results, .. } => self.nearest(search, vectors, *n_results, filter.as_ref()).await,
-            read => Ok(vec![self.page(search, read.page().end, filter.as_ref()).await?]),
+            read => Ok((vec![self.page(search, read.page().end, filter.as_ref()).await?], Slots::new())),
         }
     }
 
@@ -84,6 +84,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         if enough == 0 {
             return Ok(Vec::new());
         }
+        self.stored().open(search.base).await?;
         if search.ids.is_none() && filter.is_none() {
             self.stored().read_positions(search.base).await?;
             let visible = search.base.in_order().filter(|(_, place)| !search.hidden.contains(*place));
@@ -110,12 +111,14 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         vectors: &[Vec<f32>],
         n_results: u64,
         filter: Option<&CompiledFilter>,
-    ) -> Result<Vec<Vec<Rival>>, PlanError> {
+    ) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
         let k = usize::try_from(n_results).unwrap_or(usize::MAX);
         let measured = |vector| (Measure::new(search.source.space, vector), TopK::new(k));
         let mut lists: Vec<(Measure<'_>, TopK<(model::Position, Place)>)> =
             vectors.iter().map(|vector| measured(vector)).collect();
+        let mut slots = Slots::new();
         if search.ids.is_some() || filter.is_some() {
+            self.stored().open(search.base).await?;
             self.for_each(search, filter, |place, row| {
                 lists.iter_mut().for_each(|(measure, nearest)| {
                     nearest.push(measure.distance(row.vector), (row.position, place));
@@ -124,15 +127,21 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             })
             .await?;
         } else if k > 0 {
-            let candidates = self.candidates(search, vectors, k).await?;
-            self.rank(search.base, candidates, &mut lists).await?;
+            let near;
+            Near { places: near, slots } = self.near(search, vectors, k).await?;
+            let mut candidates = self.candidates(search, vectors, k).await?;
+            for (all, near) in candidates.iter_mut().zip(near) {
+                all.splice(0..0, near.into_iter().map(|place| (f32::NEG_INFINITY, place)));
+            }
+            self.rank(search.base, candidates, &slots, &mut lists).await?;
         }
         let rival = |ranked: query::top_k::Ranked<(model::Position, Place)>| Rival {
             distance: ranked.distance,
             position: ranked.row.0,
             place: ranked.row.1.number(),
         };
-        Ok(lists.into_iter().map(|(_, nearest)| nearest.into_sorted().into_iter().map(rival).collect()).collect())
+        let rivals = |nearest: TopK<_>| nearest.into_sorted().into_iter().map(rival).collect();
+        Ok((lists.into_iter().map(|(_, nearest)| rivals(nearest)).collect(), slots))
     }
 
     /// Hands the visible rows that satisfy the filter, of the ids that are asked for if any are, to `take`.
@@ -166,10 +175,10 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             }
             Ok(())
         };
-        self.stored().visit(search.base, &places, take).await
+        self.stored().visit(search.base, &places, &Slots::new(), take).await
     }
 
-    /// For each vector the rows that may be among its `k` nearest, by the lower bound of their distance.
+    /// For each vector the rows without a leaf index that may be among its `k` nearest, by the lower bound of their distance.
     async fn candidates(
         &self,
         search: &Search<'_>,
@@ -179,6 +188,10 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let mut lists: Vec<Candidates<'_>> =
             vectors.iter().map(|vector| Candidates::new(search.source.space, vector, k)).collect();
         let parts = codes_parts(search.base);
+        if !parts.is_empty() {
+            // Their codes are checked by what heads say.
+            self.stored().open(search.base).await?;
+        }
         for together in parts.chunks(limits::CONNECTIONS_MAX) {
             let blocks: Vec<Block> = together.iter().map(|part| part.block.clone()).collect();
             for (part, body) in together.iter().zip(self.stored().fetch(&blocks).await?) {
@@ -203,6 +216,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         &self,
         base: &Base,
         candidates: Vec<Vec<(f32, Place)>>,
+        slots: &Slots,
         lists: &mut [(Measure<'_>, TopK<(model::Position, Place)>)],
     ) -> Result<(), PlanError> {
         let mut rest: Vec<&[(f32, Place)]> = candidates.iter().map(Vec::as_slice).collect();
@@ -212,8 +226,9 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 let can_matter =
                     |(lower, _): &(f32, Place)| nearest.farthest().is_none_or(|farthest| *lower <= farthest);
                 let useful = rest.iter().take_while(|candidate| can_matter(candidate)).count();
-                // At first as many as are wanted and some more: the bounds are close.
-                let (now, later) = rest.split_at(useful.min(nearest.k().saturating_mul(2).saturating_add(8)));
+                // Those that must be looked at, and at first as many others as are wanted and some more: the bounds are close.
+                let sure = rest.iter().take_while(|(lower, _)| *lower == f32::NEG_INFINITY).count();
+                let (now, later) = rest.split_at(useful.min(sure + nearest.k().saturating_mul(2).saturating_add(8)));
                 *rest = if useful == now.len() { &[] } else { later };
                 now.iter().for_each(|(_, place)| wanted.entry(*place).or_default().push(number));
             }
@@ -228,7 +243,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 }
                 Ok::<(), PlanError>(())
             };
-            self.stored().visit(base, &places, measure).await?;
+            self.stored().visit(base, &places, slots, measure).await?;
         }
     }
 }

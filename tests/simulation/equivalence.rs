@@ -7,7 +7,9 @@
 use catalog::{Catalog, Maintenance, MemoryCatalog, NewCollection};
 use compactor_job::compact::{Compactor, Stats};
 use compactor_job::gc::{Effect, Gc, GcSettings};
+use compactor_job::indexing::Indexing;
 use compactor_job::journal::Stop;
+use compactor_job::spill::Scratch;
 use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, cache::Cache};
@@ -55,8 +57,8 @@ enum Event {
     Write(Vec<Operation>),
     /// A large request: its rows fill several batches.
     WriteLarge(Vec<Operation>),
-    /// The compactor has so many bytes of memory.
-    Compact(usize),
+    /// The compactor has so many bytes of memory, and segments get a leaf index from so many bytes of codes on.
+    Compact(usize, u64),
     /// Everything that is older than so many ms is collected; D has passed.
     Collect(u64),
     /// A read, with the row as it was so many events ago, by a warm executor or a cold one.
@@ -67,7 +69,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => vec(testing::operation(), 1..6).prop_map(Event::Write),
         1 => vec(testing::operation(), 1..12).prop_map(Event::WriteLarge),
-        3 => select(vec![1_usize, 4_000, 1 << 30]).prop_map(Event::Compact),
+        3 => (select(vec![1_usize, 4_000, 1 << 30]), select(vec![0, 100, u64::MAX]))
+            .prop_map(|(memory_bytes, from_bytes)| Event::Compact(memory_bytes, from_bytes)),
         1 => select(vec![0_u64, 60_000]).prop_map(Event::Collect),
         8 => (testing::read(), 0usize..4, any::<bool>()).prop_map(|(read, age, cold)| Event::Read(read, age, cold)),
     ]
@@ -134,12 +137,14 @@ impl Collection {
         operations.into_iter().for_each(|operation| self.plain.apply(operation));
     }
 
-    async fn compact(&mut self, memory_bytes: usize) {
+    async fn compact(&mut self, memory_bytes: usize, from_bytes: u64) {
         let compactor = Compactor {
             store: &self.store,
             catalog: &self.catalog,
             runtime: &self.world,
             memory_bytes,
+            scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
+            indexing: Indexing { from_bytes, threads: 1 },
             is_stopped: &|| false,
             stats: Stats::default(),
         };
@@ -228,7 +233,7 @@ async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseE
             Event::WriteLarge(operations) => {
                 collection.write(operations.into_iter().map(enlarged).collect()).await;
             }
-            Event::Compact(memory_bytes) => collection.compact(memory_bytes).await,
+            Event::Compact(memory_bytes, from_bytes) => collection.compact(memory_bytes, from_bytes).await,
             Event::Collect(grace_ms) => collection.collect(grace_ms).await,
             Event::Read(read, age, is_cold) => collection.check(&read, age, is_cold).await?,
         }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use catalog::{CatalogError, Maintenance, Upkeep};
 use compactor_job::compact::{Compactor, Stats};
 use compactor_job::gc::{Effect, Gc, GcError, GcSettings, Swept};
+use compactor_job::indexing::Indexing;
 use compactor_job::journal::{Entry, Journal, Level, Stop};
+use compactor_job::spill::Scratch;
 use compactor_job::work::{Compact, CompactError, Sweep, Tally, Work, WorkError};
 use model::{CollectionId, Lsn, SetHash, keys, limits};
 use runtime::{Runtime, SimulatedRuntime, within};
@@ -66,6 +68,9 @@ impl World {
             catalog: &self.keepers_catalog(),
             runtime,
             memory_bytes,
+            scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
+            // All segments are flat: what is in an index changes no protocol.
+            indexing: Indexing { from_bytes: u64::MAX, threads: 1 },
             is_stopped: &|| self.runtime.chance(5),
             stats: Stats::default(),
         };
@@ -92,6 +97,9 @@ impl World {
             catalog: &self.keepers_catalog(),
             runtime,
             memory_bytes,
+            scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
+            // All segments are flat: what is in an index changes no protocol.
+            indexing: Indexing { from_bytes: u64::MAX, threads: 1 },
             is_stopped: &|| false,
             stats: Stats::default(),
         };

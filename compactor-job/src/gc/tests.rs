@@ -113,6 +113,7 @@ fn manifest(watermark: u64, segments: &[&str]) -> Manifest {
         ids_at: 1,
         bytes: 1,
         set_hash: SetHash(0),
+        index: None,
         dead: None,
     };
     let compacted = LogEnd { next: Lsn(watermark), ..LogEnd::EMPTY };

@@ -42,6 +42,9 @@ pub struct SegmentRef {
     pub bytes: u64,
     /// Sum of the hashes of all rows, dead ones included.
     pub set_hash: SetHash,
+    /// Its leaf index, if it has one; else it has codes of all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexRef>,
     /// Rows that are dead in this generation; `None` if all live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<DeleteVectorRef>,
@@ -57,6 +60,13 @@ impl SegmentRef {
     pub fn dead_rows(&self) -> u32 {
         self.dead.as_ref().map_or(0, |dead| dead.count)
     }
+}
+
+/// The leaf index of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRef {
+    /// Size of its object `index`, which a search reads first, in bytes.
+    pub bytes: u32,
 }
 
 /// Where the delete vector of a segment is.

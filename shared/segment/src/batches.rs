@@ -129,6 +129,11 @@ impl Batches {
         self.batches.len() * size_of::<Batch>()
     }
 
+    /// Size of all batches together, in bytes.
+    pub(crate) fn parts_bytes(&self) -> u64 {
+        self.batches.iter().map(|batch| u64::from(batch.length)).sum()
+    }
+
     /// Number of batches.
     pub(crate) fn len(&self) -> usize {
         self.batches.len()

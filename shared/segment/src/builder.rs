@@ -2,13 +2,12 @@
 
 use crate::batches::BatchWriter;
 use crate::codes;
-use crate::head::{HEAD, Head, Kind, Section};
+use crate::head::{HEAD, Head, Kind};
 use crate::ids::{self, IdFilter, IdHash};
 use crate::objects::{Objects, Part};
 use crate::positions;
 use crate::row::RowView;
 use model::{SegmentRef, SetHash};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Takes rows in the order of their positions and makes parts of them, each as soon as it is full.
 ///
@@ -18,7 +17,8 @@ pub struct Builder {
     rows: u32,
     set_hash: SetHash,
     batches: BatchWriter,
-    codes: Vec<u8>,
+    /// If its vectors are to be scanned as codes.
+    codes: Option<Vec<u8>>,
     positions: positions::Writer,
     ids: Vec<(IdHash, u32)>,
     objects: Objects,
@@ -34,15 +34,20 @@ pub struct Built {
 }
 
 impl Builder {
-    /// A segment without rows, whose vectors will have `dimension` numbers: at least one.
+    /// A flat segment without rows, whose vectors will have `dimension` numbers: at least one.
     pub fn new(dimension: usize) -> Self {
+        Builder { codes: Some(Vec::new()), ..Builder::without_codes(dimension) }
+    }
+
+    /// The same for a segment that gets a leaf index: [`crate::IndexBuilder`].
+    pub fn without_codes(dimension: usize) -> Self {
         assert!(dimension > 0, "a vector has at least one number");
         Builder {
             dimension,
             rows: 0,
             set_hash: SetHash::default(),
             batches: BatchWriter::new(Kind::Rows, dimension),
-            codes: Vec::new(),
+            codes: None,
             positions: positions::Writer::default(),
             ids: Vec::new(),
             objects: Objects::default(),
@@ -60,7 +65,9 @@ impl Builder {
         self.set_hash = self.set_hash.with(row.hash());
         self.positions.push(row.position);
         self.ids.push((IdHash::of(row.id), self.rows));
-        codes::append(&mut self.codes, row);
+        if let Some(codes) = &mut self.codes {
+            codes::append(codes, row);
+        }
         self.batches.push(row, &mut self.objects);
         self.rows += 1;
         if self.rows.is_multiple_of(codes::rows_per_part(self.dimension)) {
@@ -74,8 +81,8 @@ impl Builder {
     }
 
     fn end_codes_part(&mut self) {
-        if !self.codes.is_empty() {
-            self.objects.push(Kind::Codes, std::mem::take(&mut self.codes));
+        if let Some(codes) = self.codes.as_mut().filter(|codes| !codes.is_empty()) {
+            self.objects.push(Kind::Codes, std::mem::take(codes));
         }
     }
 
@@ -90,20 +97,10 @@ impl Builder {
             (Kind::IdFilter, filter.encode()),
             (Kind::Ids, ids::encode(self.ids)),
         ];
-        let mut at = Head::bytes(sections.len() + self.objects.sections.len()) as u64;
-        let head_bytes = at + sections[0].1.len() as u64;
-        let mut table = Vec::new();
-        for (kind, body) in &sections {
-            let range = at..at + body.len() as u64;
-            at = range.end;
-            table.push(Section { kind: *kind as u32, part: 0, range, checksum: xxh3_64(body) });
-        }
-        let ids_at = table.last().map_or(0, |ids| ids.range.start);
-        table.append(&mut self.objects.sections);
+        let opened = Head::bytes(sections.len() + self.objects.sections.len()) + sections[0].1.len();
+        let before_ids = opened + sections[1].1.len() + sections[2].1.len();
         let dimension = u32::try_from(self.dimension).expect("a vector is shorter than 2^32");
-        let head = Head { rows: self.rows, dimension, set_hash: self.set_hash, sections: table };
-        let mut body = head.encode();
-        sections.iter().for_each(|(_, section)| body.extend_from_slice(section));
+        let body = Head::seal(self.rows, dimension, self.set_hash, &sections, self.objects.sections);
         let bytes = self.objects.bytes + body.len() as u64;
         let mut parts = self.objects.finished;
         parts.push(Part { name: HEAD.to_owned(), body: body.into() });
@@ -111,10 +108,11 @@ impl Builder {
             prefix,
             rows: self.rows,
             dimension,
-            head_bytes: u32::try_from(head_bytes).expect("a head is smaller than 4 GB"),
-            ids_at,
+            head_bytes: u32::try_from(opened).expect("a head is smaller than 4 GB"),
+            ids_at: before_ids as u64,
             bytes,
             set_hash: self.set_hash,
+            index: None,
             dead: None,
         };
         Built { parts, segment }

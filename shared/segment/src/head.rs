@@ -1,5 +1,6 @@
 //! The head object: magic, version and the table of sections, which is all that a reader must know by heart.
 
+use crate::objects::name;
 use crate::{SegmentError, damaged};
 use model::SetHash;
 use std::ops::Range;
@@ -32,6 +33,14 @@ pub(crate) enum Kind {
     Rows = 5,
     /// A whole object `codes-{part}`.
     Codes = 6,
+    /// The table of leaves, in the object `index`.
+    Table = 7,
+    /// Where each batch of rows in the order of leaves lies, in the object `index`.
+    NearBatches = 8,
+    /// A whole object `leaves-{part}`.
+    Leaves = 9,
+    /// A whole object `near-{part}.arrow`.
+    Near = 10,
 }
 
 /// A section, as the table names it.
@@ -59,6 +68,27 @@ impl Head {
     /// Size of a head with so many sections, in bytes.
     pub(crate) const fn bytes(sections: usize) -> usize {
         FIXED_BYTES + sections * ENTRY_BYTES + 8
+    }
+
+    /// An object that begins with a table of `sections`, which follow, and of `objects`.
+    pub(crate) fn seal(
+        rows: u32,
+        dimension: u32,
+        set_hash: SetHash,
+        sections: &[(Kind, Vec<u8>)],
+        mut objects: Vec<Section>,
+    ) -> Vec<u8> {
+        let mut at = Head::bytes(sections.len() + objects.len()) as u64;
+        let mut table = Vec::new();
+        for (kind, body) in sections {
+            let range = at..at + body.len() as u64;
+            at = range.end;
+            table.push(Section { kind: *kind as u32, part: 0, range, checksum: xxh3_64(body) });
+        }
+        table.append(&mut objects);
+        let mut body = Head { rows, dimension, set_hash, sections: table }.encode();
+        sections.iter().for_each(|(_, section)| body.extend_from_slice(section));
+        body
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -120,6 +150,15 @@ impl Head {
     pub(crate) fn section(&self, kind: Kind) -> Result<&Section, SegmentError> {
         let found = self.sections.iter().find(|section| section.kind == kind as u32);
         found.ok_or_else(|| damaged(format_args!("no section {kind:?}")))
+    }
+
+    /// The objects of these kinds, and what each must hash to: name, size in bytes and XXH3-64.
+    pub(crate) fn objects<const N: usize>(&self, kinds: [Kind; N]) -> Vec<(String, u64, u64)> {
+        let of_kind = |kind: Kind| {
+            let parts = self.parts(kind).into_iter();
+            parts.map(move |section| (name(kind, section.part), section.range.end, section.checksum))
+        };
+        kinds.into_iter().flat_map(of_kind).collect()
     }
 
     /// The sections of `kind` that are objects of their own, by part.

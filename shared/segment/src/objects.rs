@@ -18,6 +18,8 @@ pub(crate) fn name(kind: Kind, part: u32) -> String {
     match kind {
         Kind::Rows => format!("rows-{part:04}.arrow"),
         Kind::Codes => format!("codes-{part:04}"),
+        Kind::Leaves => format!("leaves-{part:04}"),
+        Kind::Near => format!("near-{part:04}.arrow"),
         kind => unreachable!("{kind:?} is a section of another object"),
     }
 }

@@ -44,8 +44,11 @@ pub fn codes_place(segment: &SegmentRef, part: u32) -> (Place, Range<u32>) {
     (Place { part: name(Kind::Codes, part), range: 0..bytes }, rows)
 }
 
-/// Number of parts of codes of a segment.
+/// Number of parts of codes of a segment: none if it has a leaf index.
 pub fn codes_parts(segment: &SegmentRef) -> u32 {
+    if segment.index.is_some() {
+        return 0;
+    }
     segment.rows.div_ceil(codes::rows_per_part(index(segment.dimension)))
 }
 
@@ -130,11 +133,7 @@ impl Segment {
     /// All parts and what each must hash to, for whoever checks them: name, size in bytes and XXH3-64; of the head object
     /// nothing.
     pub fn objects(&self) -> Vec<(String, u64, u64)> {
-        let named = |kind: Kind| {
-            let parts = self.head.parts(kind).into_iter();
-            parts.map(move |section| (name(kind, section.part), section.range.end, section.checksum))
-        };
-        named(Kind::Rows).chain(named(Kind::Codes)).collect()
+        self.head.objects([Kind::Rows, Kind::Codes])
     }
 
     fn place(&self, kind: Kind) -> Result<Place, SegmentError> {

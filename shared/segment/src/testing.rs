@@ -70,6 +70,7 @@ pub(crate) fn named(rows: u32, dead: u32) -> SegmentRef {
         ids_at: 0,
         bytes: 0,
         set_hash: SetHash::default(),
+        index: None,
         dead: (dead > 0).then_some(DeleteVectorRef { count: dead, place }),
     }
 }

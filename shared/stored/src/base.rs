@@ -5,7 +5,7 @@ use crate::fetch::Block;
 use model::{Manifest, OperationKind, OperationView, Position, SegmentRef};
 use segment::ids::IdFilter;
 use segment::row::RowView;
-use segment::{BatchPlace, DeleteVector, Segment, SegmentError};
+use segment::{BatchPlace, DeleteVector, LeafIndex, Segment, SegmentError};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -81,11 +81,18 @@ pub struct OpenSegment {
     pub(crate) head: OnceCell<Segment>,
     pub(crate) filter: OnceCell<IdFilter>,
     pub(crate) positions: OnceCell<Vec<Position>>,
+    pub(crate) index: OnceCell<LeafIndex>,
 }
 
 impl OpenSegment {
     fn new(named: SegmentRef) -> Self {
-        OpenSegment { named, head: OnceCell::new(), filter: OnceCell::new(), positions: OnceCell::new() }
+        OpenSegment {
+            named,
+            head: OnceCell::new(),
+            filter: OnceCell::new(),
+            positions: OnceCell::new(),
+            index: OnceCell::new(),
+        }
     }
 
     /// What is wrong with the segment, for whoever reads it.
@@ -118,7 +125,8 @@ impl OpenSegment {
     fn bytes(&self) -> usize {
         let positions = self.positions.get().map_or(0, |positions| size_of_val(&positions[..]));
         let head = self.head.get().map_or(0, Segment::bytes);
-        positions + head + self.filter.get().map_or(0, IdFilter::bytes) + size_of::<Self>()
+        let index = self.index.get().map_or(0, LeafIndex::bytes);
+        positions + head + index + self.filter.get().map_or(0, IdFilter::bytes) + size_of::<Self>()
     }
 }
 

@@ -131,6 +131,12 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         Ok(bodies.into_iter().map(|body| body.expect("each block was kept or fetched")).collect())
     }
 
+    /// The same of blocks that the caller keeps in another form: they are not kept here as well.
+    pub(crate) async fn fetch_once(&self, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
+        let kept = std::cell::RefCell::default();
+        StoredReader { store: self.store, blocks: &kept, room: &0 }.fetch(blocks).await
+    }
+
     /// The blocks of a run, by one get.
     async fn get_run(&self, run: &[usize], blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
         let first = &blocks[run[0]];

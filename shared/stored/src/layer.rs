@@ -1,7 +1,7 @@
 //! A log laid over stored rows: which of them it hides, which it changes, and what it holds itself.
 
 use crate::base::{Base, Hidden, Place, as_upsert};
-use crate::{StoredError, StoredReader};
+use crate::{Slots, StoredError, StoredReader};
 use model::{Lsn, OperationKind, OperationView};
 use query::{Overlay, PlanError, Stored, StoredRow};
 use segment::row::{Row, RowView};
@@ -131,7 +131,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         let mut places: Vec<Place> = wanted.map(|(_, place)| *place).collect();
         places.sort_unstable();
         facts.extend(located.into_iter().map(|(id, place)| (id, Fact { place, row: None })));
-        self.visit(base, &places, |place, row: &RowView<'_>| match facts.get_mut(row.id) {
+        self.visit(base, &places, &Slots::new(), |place, row: &RowView<'_>| match facts.get_mut(row.id) {
             Some(fact) if fact.place == place => {
                 fact.row = Some(row.to_row());
                 Ok(())

@@ -15,11 +15,13 @@ mod base;
 mod bounds;
 mod fetch;
 mod layer;
+mod leaves;
 mod reader;
 
 pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
 pub use fetch::{Block, Blocks, Room};
 pub use layer::{Fact, Facts, Layer, Questions, Wanted};
+pub use leaves::Slots;
 pub use reader::{RowScan, StoredReader};
 
 /// Why stored rows could not be read.

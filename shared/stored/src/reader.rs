@@ -3,6 +3,7 @@
 use crate::StoredError;
 use crate::base::{Base, OpenSegment, Place};
 use crate::fetch::{Block, Blocks, Room};
+use crate::leaves::Slots;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{DeleteVectorPlace, Position, SegmentRef, limits};
@@ -35,20 +36,12 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     /// then all vectors that are objects.
     pub async fn open(&self, base: &Base) -> Result<(), StoredError> {
         let mut blocks = Vec::new();
-        for (number, segment) in base.numbered() {
+        for (_, segment) in base.numbered() {
             if segment.head.get().is_none() {
                 blocks.push({
                     let place = segment::head_place(&segment.named);
                     segment.block(&place.part, place.range)
                 });
-            }
-            let dead = &base.dead[number as usize];
-            if dead.get().is_none()
-                && let named = &base.manifest.segments[number as usize]
-                && let Some(text) = inline_dead(named)
-            {
-                let vector = DeleteVector::decode_inline(text, named);
-                let _ = dead.set(vector.map_err(|error| segment.damaged(&error))?);
             }
         }
         let bodies = self.fetch(&blocks).await?;
@@ -65,10 +58,24 @@ impl<S: ObjectStore> StoredReader<'_, S> {
                 let _ = segment.head.set(head);
             }
         }
+        self.open_dead(base).await
+    }
+
+    /// Decodes the delete vectors that are in the manifest and reads those that are objects.
+    pub(crate) async fn open_dead(&self, base: &Base) -> Result<(), StoredError> {
+        for (number, segment) in base.numbered() {
+            let dead = &base.dead[number as usize];
+            if dead.get().is_none()
+                && let named = &base.manifest.segments[number as usize]
+                && let Some(text) = inline_dead(named)
+            {
+                let vector = DeleteVector::decode_inline(text, named);
+                let _ = dead.set(vector.map_err(|error| segment.damaged(&error))?);
+            }
+        }
         self.read_dead(base).await
     }
 
-    /// Reads the delete vectors that are objects.
     async fn read_dead(&self, base: &Base) -> Result<(), StoredError> {
         let missing = base.numbered().filter(|(number, _)| base.dead[*number as usize].get().is_none());
         let reads = missing.map(|(number, segment)| async move {
@@ -178,31 +185,29 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         Ok(())
     }
 
-    /// Hands the rows at `places`, ascending and without repetition, to `take`. Segments are open.
+    /// Hands the rows at `places`, ascending and without repetition, to `take`: in that order if `slots` is empty. Where
+    /// `slots` says that a row lies in a leaf index as well, it is read there. Segments, or their indexes, are open.
     ///
     /// Cost: a get for each run of neighbouring batches; memory for 48 of them.
     pub async fn visit<E: From<StoredError>>(
         &self,
         base: &Base,
         places: &[Place],
+        slots: &Slots,
         mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut batches: Vec<(u32, BatchPlace, &[Place])> = Vec::new();
-        let mut rest = places;
-        while let Some(first) = rest.first() {
-            let batch = base.segments[first.segment as usize].head().batch_of(first.row);
-            let is_in = |place: &Place| place.segment == first.segment && place.row < batch.rows.end;
-            let (own, others) = rest.split_at(rest.partition_point(is_in));
-            batches.push((first.segment, batch, own));
-            rest = others;
-        }
+        let batches = visits(base, places, slots);
         for together in batches.chunks(BATCHES_TOGETHER) {
-            let block =
-                |(number, batch, _): &(u32, BatchPlace, &[Place])| base.segments[*number as usize].batch_block(batch);
+            let block = |visit: &Visit| base.segments[visit.segment as usize].batch_block(&visit.batch);
             let blocks: Vec<Block> = together.iter().map(block).collect();
-            for ((number, place, own), body) in together.iter().zip(self.fetch(&blocks).await?) {
-                let batch = decode(&base.segments[*number as usize], place, &body)?;
-                own.iter().try_for_each(|place| take(*place, &batch.row(place.row)))?;
+            for (visit, body) in together.iter().zip(self.fetch(&blocks).await?) {
+                let segment = &base.segments[visit.segment as usize];
+                let batch = match visit.is_near {
+                    true => segment.index().decode_near_batch(&visit.batch, &body),
+                    false => segment.head().decode_batch(&visit.batch, &body),
+                };
+                let batch = batch.map_err(|error| segment.damaged(&error))?;
+                visit.rows.iter().try_for_each(|(place, at)| take(*place, &batch.row(*at)))?;
             }
         }
         Ok(())
@@ -224,6 +229,42 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         }
         Ok(())
     }
+}
+
+/// A batch, and which of its rows are looked at: where they are in their segment, and their numbers among the batches.
+struct Visit {
+    segment: u32,
+    is_near: bool,
+    batch: BatchPlace,
+    rows: Vec<(Place, u32)>,
+}
+
+/// The batches to read, each once, in the order of their rows.
+fn visits(base: &Base, places: &[Place], slots: &Slots) -> Vec<Visit> {
+    let mut rows: Vec<(u32, bool, u32, Place)> = places
+        .iter()
+        .map(|place| {
+            let slot = slots.get(place);
+            (place.segment, slot.is_some(), slot.copied().unwrap_or(place.row), *place)
+        })
+        .collect();
+    if !slots.is_empty() {
+        rows.sort_unstable();
+    }
+    let mut visits: Vec<Visit> = Vec::new();
+    for (number, is_near, at, place) in rows {
+        let is_in =
+            |visit: &&mut Visit| (visit.segment, visit.is_near) == (number, is_near) && visit.batch.rows.contains(&at);
+        match visits.last_mut().filter(is_in) {
+            Some(visit) => visit.rows.push((place, at)),
+            None => {
+                let segment = &base.segments[number as usize];
+                let batch = if is_near { segment.index().near_batch_of(at) } else { segment.head().batch_of(at) };
+                visits.push(Visit { segment: number, is_near, batch, rows: vec![(place, at)] });
+            }
+        }
+    }
+    visits
 }
 
 /// Goes through all live rows of a base in the order of their positions.

@@ -45,7 +45,7 @@ pub mod codes;
 mod kmeans;
 mod lanes;
 mod order;
-mod parallel;
+pub mod parallel;
 pub mod planes;
 pub mod probe;
 mod random;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `work(0), …, work(count − 1)`, computed by up to `threads` threads; by the caller alone if that is 1 (as on wasm32, which
 /// has no others). A panic of `work` is passed on.
-pub(crate) fn map<R: Send>(threads: usize, count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+pub fn map<R: Send>(threads: usize, count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let threads = threads.min(count);
     if threads <= 1 {
         return (0..count).map(work).collect();

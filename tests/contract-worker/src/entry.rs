@@ -73,7 +73,8 @@ fn kernels(runtime: &WorkerRuntime) -> Vec<Line> {
     let simd = if cfg!(target_feature = "simd128") { Ok(()) } else { Err("compiled without simd128".to_owned()) };
     let seeds = (0..KERNEL_SEEDS).chain([runtime.random() as u64]);
     let compared = seeds.map(|seed| (format!("simd_equals_scalar_with_seed_{seed}"), kernel::self_check(seed)));
-    [("simd_is_compiled_in".to_owned(), simd)].into_iter().chain(compared).collect()
+    let codes = [("codes_equal_their_definition".to_owned(), vector::planes::self_check(runtime.random() as u64))];
+    [("simd_is_compiled_in".to_owned(), simd)].into_iter().chain(compared).chain(codes).collect()
 }
 
 /// What the adapter for Workers makes of JavaScript's clock, crypto, timers and fetch.

@@ -16,6 +16,7 @@ mod profile;
 mod reads;
 mod records;
 mod tail;
+mod vector;
 mod write;
 
 use std::fs;
@@ -44,6 +45,8 @@ enum Bench {
     Reads(reads::Arguments),
     /// Latencies before and after compaction
     Latency(latency::Arguments),
+    /// Recall, reads and latencies of nearest neighbours in a compacted collection
+    Vector(vector::Arguments),
     /// Reads and writes of real records: rates, latencies and recall
     Peer(peer::Arguments),
 }
@@ -59,6 +62,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
         Bench::Backlog(arguments) => backlog::run(place, arguments, &data),
         Bench::Reads(arguments) => reads::run(place, arguments, &data),
         Bench::Latency(arguments) => latency::run(place, arguments, &data),
+        Bench::Vector(arguments) => vector::run(place, arguments, &data),
         Bench::Peer(arguments) => peer::run(place, arguments, &data),
     };
     if data.exists() {

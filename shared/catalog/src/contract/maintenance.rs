@@ -31,6 +31,7 @@ fn manifest(number: u64) -> Manifest {
         ids_at: u64::MAX,
         bytes: u64::MAX,
         set_hash: SetHash(u128::MAX),
+        index: Some(model::IndexRef { bytes: 7 }),
         dead: Some(dead),
     };
     let segments = vec![SegmentRef { dead: None, ..segment.clone() }, segment];

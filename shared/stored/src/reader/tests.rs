@@ -96,7 +96,7 @@ fn place(segment: u32, row: u32) -> Place {
 /// The ids of the rows at `places`.
 fn visited<R: Runtime>(bucket: &Bucket<R>, base: &Base, places: &[Place]) -> Result<Vec<String>, StoredError> {
     let mut ids = Vec::new();
-    now(bucket.reader().visit(base, places, |_, row: &RowView<'_>| {
+    now(bucket.reader().visit(base, places, &Slots::new(), |_, row: &RowView<'_>| {
         ids.push(row.id.to_owned());
         Ok::<(), StoredError>(())
     }))?;

@@ -1,0 +1,223 @@
+//! The rows nearest to a vector, by leaf indexes: of a few leaves whose centroids are near those rows that seem nearest.
+
+use crate::Executor;
+use crate::search::Search;
+use query::PlanError;
+use runtime::Runtime;
+use segment::LeafIndex;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use storage::ObjectStore;
+use stored::{Base, Place, Slots};
+use vector::codes::{self, LeafView};
+use vector::probe::{self, Effort, RowPlan};
+use vector::{Estimate, Query};
+
+/// What leaf indexes say of some vectors.
+#[derive(Default)]
+pub(crate) struct Near {
+    /// For each vector the rows to look at exactly.
+    pub(crate) places: Vec<Vec<Place>>,
+    /// Where these rows lie in the leaf indexes.
+    pub(crate) slots: Slots,
+}
+
+/// Each time that too few rows were found, so many times as much is read.
+const MORE: usize = 8;
+
+/// Where no more rows are visible all of them are looked at.
+const ALL_OF: usize = 128;
+/// Bytes of rows that one neighbour more may cost.
+const NEIGHBOUR_BYTES: u64 = 1024 * 1024;
+
+/// Memory in which leaves are read for one vector, about.
+pub(crate) fn bytes(base: &Base, k: usize) -> usize {
+    let indexed = base.segments.iter().filter(|segment| segment.named.index.is_some());
+    let dimension = indexed.map(|segment| segment.named.dimension as usize).next();
+    dimension.map_or(0, |dimension| usize::try_from(Effort::cold(dimension, k).leaves.bytes).unwrap_or(usize::MAX))
+}
+
+impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
+    /// The rows in leaf indexes that may be among the `k` nearest to each of `vectors`: as many at least as are visible, up to
+    /// `k`.
+    ///
+    /// Cost: the tables of leaves, then leaves: as [`Effort::cold`] says; more, up to all, as long as fewer than `k` visible
+    /// rows were met.
+    pub(crate) async fn near(&self, search: &Search<'_>, vectors: &[Vec<f32>], k: usize) -> Result<Near, PlanError> {
+        self.stored().open_indexes(search.base).await?;
+        let indexes = indexes(search);
+        let mut near = Near::default();
+        let (mut probes, mut lists) = (Vec::new(), Vec::new());
+        for (number, vector) in vectors.iter().enumerate() {
+            probes.extend(indexes.iter().map(|index| Probe::new(*index, number, vector)));
+            lists.push(Seen::default());
+        }
+        let mut times = 1;
+        loop {
+            let mut wanted: BTreeMap<(u32, usize), Vec<usize>> = BTreeMap::new();
+            for (number, probe) in probes.iter_mut().enumerate() {
+                let is_short = times == 1 || lists[probe.vector].estimates.len() < k;
+                let leaves = if is_short { probe.next(&indexes, k, times) } else { Vec::new() };
+                leaves.into_iter().for_each(|leaf| wanted.entry((probe.at.segment, leaf)).or_default().push(number));
+            }
+            if wanted.is_empty() {
+                break;
+            }
+            self.scan(search, &wanted, &probes, &mut lists).await?;
+            times = times.saturating_mul(MORE);
+        }
+        let mut stretches = Vec::new();
+        lists.into_iter().for_each(|seen| stretches.extend(near.add(&indexes, seen, k)));
+        self.stored().read_near(search.base, &stretches).await?;
+        Ok(near)
+    }
+
+    /// Reads leaves and estimates how far their visible rows are from the vectors whose probes want them.
+    async fn scan(
+        &self,
+        search: &Search<'_>,
+        wanted: &BTreeMap<(u32, usize), Vec<usize>>,
+        probes: &[Probe<'_>],
+        lists: &mut [Seen],
+    ) -> Result<(), PlanError> {
+        let leaves: Vec<(u32, usize)> = wanted.keys().copied().collect();
+        let mut estimates = Vec::new();
+        for (((segment, leaf), numbers), body) in wanted.iter().zip(self.stored().leaves(search.base, &leaves).await?) {
+            let open = &search.base.segments[*segment as usize];
+            let (index, table) = (open.index(), open.index().table());
+            let read = index.decode_leaf(*leaf, &body).map_err(|error| open.damaged(&error))?;
+            let first = table.rows(*leaf..leaf + 1).start;
+            for probe in numbers.iter().map(|number| &probes[*number]) {
+                estimates.clear();
+                codes::estimate(&probe.query, table.codec(), probe.views[*leaf], read.codes, first, &mut estimates)
+                    .map_err(|error| PlanError::Corrupt(format!("{}: {error}", open.named.prefix)))?;
+                for (at, estimate) in estimates.iter().enumerate() {
+                    let place = Place { segment: *segment, row: read.row(at) };
+                    if search.base.is_live(place) && !search.hidden.contains(place) {
+                        lists[probe.vector].push(place, Estimate { row: estimate.row + probe.at.offset, ..*estimate });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A leaf index among those of a base.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    segment: u32,
+    index: &'a LeafIndex,
+    /// What makes its slots numbers that no other index has, and that none is near to.
+    offset: u32,
+}
+
+/// Between the slots of two indexes: no stretch of rows is worth bridging that.
+const APART: u32 = 1 << 16;
+
+fn indexes<'a>(search: &Search<'a>) -> Vec<At<'a>> {
+    let mut offset = 0;
+    let segments = (0..).zip(&search.base.segments).filter(|(_, segment)| segment.named.index.is_some());
+    segments
+        .map(|(segment, open)| {
+            let at = At { segment, index: open.index(), offset };
+            offset += at.index.rows() + APART;
+            at
+        })
+        .collect()
+}
+
+/// What one vector wants of one index.
+struct Probe<'a> {
+    at: At<'a>,
+    /// Number of the vector.
+    vector: usize,
+    query: Query,
+    views: Vec<LeafView>,
+    read: BTreeSet<usize>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(at: At<'a>, number: usize, vector: &[f32]) -> Self {
+        let query = at.index.table().frame().query(vector);
+        let views = at.index.table().views(&query);
+        Probe { at, vector: number, query, views, read: BTreeSet::new() }
+    }
+
+    /// The leaves to read that were not read before, if so many `times` the usual is done for `k` neighbours; this index gets
+    /// its share of it.
+    fn next(&mut self, all: &[At<'_>], k: usize, times: usize) -> Vec<usize> {
+        let table = self.at.index.table();
+        let rows = |at: &At<'_>| u64::from(at.index.rows());
+        let total = all.iter().map(rows).sum::<u64>().max(1);
+        let mut effort = Effort::cold(self.at.index.dimension(), k).times(times);
+        effort.leaves.bytes = effort.leaves.bytes.saturating_mul(rows(&self.at)) / total;
+        effort.leaves.ranges = effort.leaves.ranges.div_ceil(all.len());
+        let leaves: Vec<usize> = if table.bytes(0..table.leaves()).end <= effort.leaves.bytes {
+            (0..table.leaves()).collect()
+        } else {
+            let ranked = probe::rank(&self.views, table.frame().space(), effort.ratio);
+            probe::plan(table, &ranked, &effort.leaves).into_iter().flatten().collect()
+        };
+        leaves.into_iter().filter(|leaf| self.read.insert(*leaf)).collect()
+    }
+}
+
+/// The visible rows that were met for one vector.
+#[derive(Default)]
+struct Seen {
+    estimates: Vec<Estimate>,
+    /// Where each of them is.
+    places: Vec<Place>,
+}
+
+impl Seen {
+    fn push(&mut self, place: Place, estimate: Estimate) {
+        self.places.push(place);
+        self.estimates.push(estimate);
+    }
+}
+
+impl Near {
+    /// Takes from `seen` what is worth a closer look; returns the stretches of slots that are worth a read, by segments.
+    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize) -> Vec<(u32, Range<u32>)> {
+        let Seen { estimates, places } = seen;
+        let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
+            self.places.push(Vec::new());
+            return Vec::new();
+        };
+        let slots: HashMap<u32, Place> = estimates.iter().map(|estimate| estimate.row).zip(places).collect();
+        let mut rerank = Effort::cold(largest.index.dimension(), k).rerank;
+        // Rows come with all that they have.
+        rerank.row_bytes = largest.index.near_row_bytes();
+        rerank.neighbour_bytes = NEIGHBOUR_BYTES;
+        let RowPlan { rows: mut chosen, mut ranges } = probe::rows(estimates.clone(), &rerank);
+        if estimates.len() <= ALL_OF {
+            chosen = estimates.iter().map(|estimate| estimate.row).collect();
+            ranges.clear();
+        }
+        fill_up(&mut chosen, estimates, k);
+        let places: Vec<Place> = chosen.iter().map(|slot| slots[slot]).collect();
+        for (slot, place) in chosen.iter().zip(&places) {
+            let at = indexes.iter().find(|at| at.segment == place.segment).expect("it is of an index");
+            self.slots.insert(*place, slot - at.offset);
+        }
+        self.places.push(places);
+        let of_index = |range: Range<u32>| {
+            let at = indexes.iter().rev().find(|at| at.offset <= range.start)?;
+            Some((at.segment, range.start - at.offset..(range.end - at.offset).min(at.index.rows())))
+        };
+        ranges.into_iter().filter_map(of_index).collect()
+    }
+}
+
+/// Adds those that seem nearest until there are `k`: what exists is found, far apart or not.
+fn fill_up(chosen: &mut Vec<u32>, mut estimates: Vec<Estimate>, k: usize) {
+    if chosen.len() >= k.min(estimates.len()) {
+        return;
+    }
+    let known: BTreeSet<u32> = chosen.iter().copied().collect();
+    estimates.retain(|estimate| !known.contains(&estimate.row));
+    estimates.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.row.cmp(&b.row)));
+    chosen.extend(estimates.iter().map(|estimate| estimate.row).take(k - chosen.len()));
+}

@@ -1,0 +1,127 @@
+//! Nearest neighbours in a collection that is large enough for a leaf index: what is found is near, exactly as far as it says,
+//! and never fewer than there are; whatever was changed, deleted and written since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use stack::Stack;
+
+use crate::harness::{Api, Collection, own_stack_with, run_compactor};
+
+const DIMENSION: usize = 512;
+/// Codes of so many rows are more than one object.
+const RECORDS: usize = 8_400;
+const CLUSTERS: usize = 60;
+const K: usize = 10;
+
+/// Records by id, as the test knows them.
+type Plain = BTreeMap<String, Vec<i32>>;
+
+/// Some vector near one of a few centres, of small whole numbers.
+fn vector(number: usize) -> Vec<i32> {
+    let mixed = |seed: usize, at: usize| {
+        let mixed = (seed * 0x9e37_79b9 + at * 0x85eb_ca6b).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        i32::try_from(mixed >> 40 & 0xf).unwrap()
+    };
+    (0..DIMENSION).map(|at| 2 * mixed(number % CLUSTERS, at) + mixed(number + CLUSTERS, at)).collect()
+}
+
+struct World {
+    stack: Stack,
+    api: Api,
+    collection: Collection,
+    plain: Plain,
+}
+
+impl World {
+    fn write(&mut self, verb: &str, records: &[(usize, usize)]) {
+        for some in records.chunks(300) {
+            let ids: Vec<String> = some.iter().map(|(id, _)| format!("r{id}")).collect();
+            let vectors: Vec<Vec<i32>> = some.iter().map(|(_, number)| vector(*number)).collect();
+            let body = json!({ "ids": ids, "embeddings": vectors, "documents": ids });
+            let status = if verb == "update" { 200 } else { 201 };
+            let reply = self.api.post(&self.collection.verb(verb), &body);
+            assert!(reply.status == status || reply.status == 200, "{reply:?}");
+            self.plain.extend(ids.into_iter().zip(vectors));
+        }
+    }
+
+    fn delete(&mut self, ids: impl Iterator<Item = usize>) {
+        let ids: Vec<String> = ids.map(|id| format!("r{id}")).collect();
+        self.api.post(&self.collection.verb("delete"), &json!({ "ids": ids })).expect(200);
+        ids.iter().for_each(|id| drop(self.plain.remove(id)));
+    }
+
+    fn compact(&self) {
+        run_compactor(&self.stack, &["compact", &self.collection.id]);
+        run_compactor(&self.stack, &["verify", &self.collection.id]);
+    }
+
+    /// Which share of the nearest is found; all that is found must be as far as it says.
+    fn recall(&self, k: usize) -> f64 {
+        const QUERIES: usize = 20;
+        let hits = (0..QUERIES).map(|n| self.hits(&vector(1_000_000 + n * 37), k)).sum::<usize>();
+        hits as f64 / (QUERIES * k.min(self.plain.len())) as f64
+    }
+
+    fn hits(&self, query: &[i32], k: usize) -> usize {
+        let include = json!(["distances", "documents"]);
+        let body = json!({ "query_embeddings": [query], "n_results": k, "include": include });
+        let answer = self.api.post(&self.collection.verb("query"), &body).expect(200).json();
+        let mut all: Vec<f64> = self.plain.values().map(|row| distance(query, row)).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let expected = k.min(all.len());
+        let farthest = all[expected - 1];
+        let ids: Vec<&str> = strings(&answer["ids"][0]);
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), expected, "as many as there are");
+        let told: Vec<f64> =
+            answer["distances"][0].as_array().unwrap().iter().map(|told| told.as_f64().unwrap()).collect();
+        assert!(told.is_sorted());
+        for (id, told) in ids.iter().zip(&told) {
+            // Whole numbers below 2^24 are exact.
+            assert_eq!(distance(query, &self.plain[*id]).to_string(), told.to_string(), "{id}");
+        }
+        assert_eq!(strings(&answer["documents"][0]), ids);
+        told.iter().filter(|told| **told <= farthest).count()
+    }
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+fn distance(a: &[i32], b: &[i32]) -> f64 {
+    f64::from(a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<i32>())
+}
+
+#[test]
+fn a_large_collection_is_searched_by_its_leaves() {
+    let stack = own_stack_with("vectors", |config| config.compaction = None);
+    let api = Api::new(stack.gateway_url());
+    let collection = api.fresh_collection();
+    let mut world = World { stack, api, collection, plain: Plain::new() };
+    let all: Vec<(usize, usize)> = (0..RECORDS).map(|id| (id, id)).collect();
+    world.write("add", &all);
+    world.compact();
+    assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
+    assert_eq!(world.recall(1).to_string(), "1");
+
+    // The log above it, and rows that it hides.
+    world.write("upsert", &(0..600).map(|id| (id * 7, id + 2_000_000)).collect::<Vec<_>>());
+    world.delete((0..RECORDS).filter(|id| id % 5 == 1).take(900));
+    assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
+    assert!(world.recall(300) >= 0.9, "{}", world.recall(300));
+
+    // Two segments, dead rows in the first.
+    world.compact();
+    assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
+
+    // Hardly anything is left: all of it is found.
+    let ids: Vec<usize> = world.plain.keys().map(|id| id[1..].parse().unwrap()).collect();
+    for some in ids[..ids.len() - 40].chunks(2_000) {
+        world.delete(some.iter().copied());
+    }
+    assert_eq!(world.recall(50).to_string(), "1");
+    world.compact();
+    assert_eq!(world.recall(50).to_string(), "1");
+}
