@@ -5,7 +5,8 @@ use crate::search::Search;
 use query::PlanError;
 use runtime::Runtime;
 use segment::LeafIndex;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use storage::ObjectStore;
 use stored::{Base, Place, Slots};
@@ -25,16 +26,21 @@ pub(crate) struct Near {
 /// Each time that too few rows were found, so many times as much is read.
 const MORE: usize = 8;
 
+/// Rows whose estimates are kept for each result, and at least.
+const KEPT_PER_RESULT: usize = 20;
+const KEPT_MIN: usize = 1_000;
 /// Where no more rows are visible all of them are looked at.
 const ALL_OF: usize = 128;
 /// Bytes of rows that one neighbour more may cost.
 const NEIGHBOUR_BYTES: u64 = 1024 * 1024;
 
-/// Memory in which leaves are read for one vector, about.
-pub(crate) fn bytes(base: &Base, k: usize) -> usize {
-    let indexed = base.segments.iter().filter(|segment| segment.named.index.is_some());
-    let dimension = indexed.map(|segment| segment.named.dimension as usize).next();
-    dimension.map_or(0, |dimension| usize::try_from(Effort::cold(dimension, k).leaves.bytes).unwrap_or(usize::MAX))
+/// Leaves that are read together, in bytes, and rows that are read ahead: as much as one vector usually wants.
+const TOGETHER_BYTES: usize = 6 * 1024 * 1024;
+
+/// Memory in which leaves and rows are read, about: whatever the number of vectors.
+pub(crate) fn bytes(base: &Base) -> usize {
+    let has_index = base.segments.iter().any(|segment| segment.named.index.is_some());
+    if has_index { 2 * TOGETHER_BYTES } else { 0 }
 }
 
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
@@ -50,25 +56,33 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let (mut probes, mut lists) = (Vec::new(), Vec::new());
         for (number, vector) in vectors.iter().enumerate() {
             probes.extend(indexes.iter().map(|index| Probe::new(*index, number, vector)));
-            lists.push(Seen::default());
+            lists.push(Seen::new(k));
         }
         let mut times = 1;
         loop {
             let mut wanted: BTreeMap<(u32, usize), Vec<usize>> = BTreeMap::new();
             for (number, probe) in probes.iter_mut().enumerate() {
-                let is_short = times == 1 || lists[probe.vector].estimates.len() < k;
+                let is_short = times == 1 || lists[probe.vector].met < k;
                 let leaves = if is_short { probe.next(&indexes, k, times) } else { Vec::new() };
                 leaves.into_iter().for_each(|leaf| wanted.entry((probe.at.segment, leaf)).or_default().push(number));
             }
             if wanted.is_empty() {
                 break;
             }
-            self.scan(search, &wanted, &probes, &mut lists).await?;
+            let wanted: Vec<Wanted> = wanted.into_iter().collect();
+            for together in in_pieces(&wanted, |((segment, leaf), _)| leaf_bytes(search, *segment, *leaf)) {
+                self.scan(search, together, &probes, &mut lists).await?;
+            }
             times = times.saturating_mul(MORE);
         }
         let mut stretches = Vec::new();
         lists.into_iter().for_each(|seen| stretches.extend(near.add(&indexes, seen, k)));
-        self.stored().read_near(search.base, &stretches).await?;
+        let row_bytes = indexes.iter().map(|at| at.index.near_row_bytes()).max().unwrap_or(0);
+        let bytes = |(_, slots): &(u32, Range<u32>)| u64::from(slots.end - slots.start) * row_bytes;
+        // More would not stay where it is read ahead to.
+        if let Some(first) = in_pieces(&stretches, bytes).next() {
+            self.stored().read_near(search.base, first).await?;
+        }
         Ok(near)
     }
 
@@ -76,11 +90,11 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     async fn scan(
         &self,
         search: &Search<'_>,
-        wanted: &BTreeMap<(u32, usize), Vec<usize>>,
+        wanted: &[Wanted],
         probes: &[Probe<'_>],
         lists: &mut [Seen],
     ) -> Result<(), PlanError> {
-        let leaves: Vec<(u32, usize)> = wanted.keys().copied().collect();
+        let leaves: Vec<(u32, usize)> = wanted.iter().map(|(leaf, _)| *leaf).collect();
         let mut estimates = Vec::new();
         for (((segment, leaf), numbers), body) in wanted.iter().zip(self.stored().leaves(search.base, &leaves).await?) {
             let open = &search.base.segments[*segment as usize];
@@ -101,6 +115,30 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         }
         Ok(())
     }
+}
+
+/// A leaf, by segment and number, and the probes that want it.
+type Wanted = ((u32, usize), Vec<usize>);
+
+fn leaf_bytes(search: &Search<'_>, segment: u32, leaf: usize) -> u64 {
+    let place = search.base.segments[segment as usize].index().leaf_place(leaf);
+    place.range.end - place.range.start
+}
+
+/// `all` in pieces of up to [`TOGETHER_BYTES`], of one at least.
+fn in_pieces<T>(all: &[T], bytes: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
+    let mut rest = all;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |one: &&T| {
+            sum += bytes(one);
+            sum <= TOGETHER_BYTES as u64
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (piece, others) = rest.split_at(count);
+        rest = others;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// A leaf index among those of a base.
@@ -163,44 +201,64 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The visible rows that were met for one vector.
-#[derive(Default)]
+/// The visible rows that were met for one vector: those that seem nearest.
 struct Seen {
-    estimates: Vec<Estimate>,
-    /// Where each of them is.
-    places: Vec<Place>,
+    /// How many are kept.
+    most: usize,
+    /// How many were met.
+    met: usize,
+    kept: Vec<(Estimate, Place)>,
 }
 
 impl Seen {
-    fn push(&mut self, place: Place, estimate: Estimate) {
-        self.places.push(place);
-        self.estimates.push(estimate);
+    fn new(k: usize) -> Self {
+        let most = k.saturating_mul(KEPT_PER_RESULT).max(KEPT_MIN);
+        Seen { most, met: 0, kept: Vec::new() }
     }
+
+    fn push(&mut self, place: Place, estimate: Estimate) {
+        self.met += 1;
+        self.kept.push((estimate, place));
+        if self.kept.len() >= self.most.saturating_mul(2) {
+            self.kept.select_nth_unstable_by(self.most, by_distance);
+            self.kept.truncate(self.most);
+        }
+    }
+}
+
+fn by_distance((a, _): &(Estimate, Place), (b, _): &(Estimate, Place)) -> Ordering {
+    a.distance.total_cmp(&b.distance).then(a.row.cmp(&b.row))
 }
 
 impl Near {
     /// Takes from `seen` what is worth a closer look; returns the stretches of slots that are worth a read, by segments.
     fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize) -> Vec<(u32, Range<u32>)> {
-        let Seen { estimates, places } = seen;
         let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
             self.places.push(Vec::new());
             return Vec::new();
         };
-        let slots: HashMap<u32, Place> = estimates.iter().map(|estimate| estimate.row).zip(places).collect();
         let mut rerank = Effort::cold(largest.index.dimension(), k).rerank;
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
-        let RowPlan { rows: mut chosen, mut ranges } = probe::rows(estimates.clone(), &rerank);
-        if estimates.len() <= ALL_OF {
-            chosen = estimates.iter().map(|estimate| estimate.row).collect();
+        let Seen { mut kept, .. } = seen;
+        let RowPlan { rows, mut ranges } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
+        let is_all = kept.len() <= ALL_OF;
+        if is_all {
             ranges.clear();
         }
-        fill_up(&mut chosen, estimates, k);
-        let places: Vec<Place> = chosen.iter().map(|slot| slots[slot]).collect();
-        for (slot, place) in chosen.iter().zip(&places) {
-            let at = indexes.iter().find(|at| at.segment == place.segment).expect("it is of an index");
-            self.slots.insert(*place, slot - at.offset);
+        // What exists is found, far apart or not.
+        kept.sort_unstable_by(by_distance);
+        let mut missing = k.min(kept.len()).saturating_sub(rows.len());
+        let mut places = Vec::new();
+        for (estimate, place) in kept {
+            let is_chosen = is_all || rows.binary_search(&estimate.row).is_ok();
+            if is_chosen || missing > 0 {
+                missing -= usize::from(!is_chosen);
+                let at = indexes.iter().find(|at| at.segment == place.segment).expect("it is of an index");
+                self.slots.insert(place, estimate.row - at.offset);
+                places.push(place);
+            }
         }
         self.places.push(places);
         let of_index = |range: Range<u32>| {
@@ -209,15 +267,4 @@ impl Near {
         };
         ranges.into_iter().filter_map(of_index).collect()
     }
-}
-
-/// Adds those that seem nearest until there are `k`: what exists is found, far apart or not.
-fn fill_up(chosen: &mut Vec<u32>, mut estimates: Vec<Estimate>, k: usize) {
-    if chosen.len() >= k.min(estimates.len()) {
-        return;
-    }
-    let known: BTreeSet<u32> = chosen.iter().copied().collect();
-    estimates.retain(|estimate| !known.contains(&estimate.row));
-    estimates.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.row.cmp(&b.row)));
-    chosen.extend(estimates.iter().map(|estimate| estimate.row).take(k - chosen.len()));
 }

@@ -321,12 +321,10 @@ fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
     match &plan.read {
         Read::Get { filter: None, .. } | Read::Match { filter: None, .. } | Read::Count => BATCHES_BYTES,
         _ if is_by_ids => BATCHES_BYTES,
-        Read::Query { filter: None, vectors, n_results, .. } => {
-            let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
-            let leaves = leaves::bytes(base, k).saturating_mul(vectors.len());
+        Read::Query { filter: None, .. } => {
             let codes = codes_parts(base).into_iter().map(|part| part.block.range.end - part.block.range.start);
             let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
-            leaves.saturating_add(BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX))
+            leaves::bytes(base) + BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
         }
         _ => 2 * BATCHES_BYTES * base.segments.len(),
     }
