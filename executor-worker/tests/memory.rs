@@ -5,8 +5,8 @@ use bytes::Bytes;
 use executor_worker::Executor;
 use executor_worker::cache::Cache;
 use model::{
-    CollectionId, Comparison, Filter, LogEnd, Lsn, Manifest, MetadataTest, MetadataValue, Operation, OperationKind,
-    Position, Record, Scalar, SegmentRef, Space, Timestamp, limits,
+    CollectionId, Comparison, Filter, IndexRef, LogEnd, Lsn, Manifest, MetadataTest, MetadataValue, Operation,
+    OperationKind, Position, Record, Scalar, SegmentRef, Space, Timestamp, limits,
 };
 use query::kernel::Measure;
 use query::{Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source, TopK};
@@ -17,6 +17,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use storage::{Etag, MemoryStore, ObjectStore, PutError, PutMode, ReadError};
+use vector::{Clustering, Codec, Options, Rows as Vectors};
 use wal::{Reader, RefreshError, RowSource, RowView, Writer};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -135,22 +136,49 @@ async fn log(writes: usize, records: usize, batch: usize) -> Remote {
     store
 }
 
+/// The row of the record that write number `n` writes first.
+fn row(n: usize, batch: usize) -> Row {
+    let Operation { id, embedding, document, uri, .. } = upsert(n, n);
+    let metadata = Some([("n".to_owned(), MetadataValue::Int(n as i64))].into());
+    let record = Record { id, embedding: embedding.expect("an upsert has one"), document, uri, metadata };
+    let index = u32::try_from(n % batch).expect("few operations a fragment");
+    Row::new(Position::new(Lsn((n / batch) as u64), index), record)
+}
+
 /// A segment of the records that were written first by these writes.
-async fn segment(store: &Remote, writes: Range<usize>, batch: usize) -> SegmentRef {
-    let mut builder = segment::Builder::new(DIMENSION);
+async fn segment(store: &Remote, writes: Range<usize>, batch: usize, is_indexed: bool) -> SegmentRef {
     let prefix = format!("segment-{}", writes.start);
+    let index = if is_indexed { Some(index(store, &prefix, writes.clone(), batch).await) } else { None };
+    let new = if is_indexed { segment::Builder::without_codes } else { segment::Builder::new };
+    let mut builder = new(DIMENSION);
     for n in writes {
-        let Operation { id, embedding, document, uri, .. } = upsert(n, n);
-        let metadata = Some([("n".to_owned(), MetadataValue::Int(n as i64))].into());
-        let record = Record { id, embedding: embedding.expect("an upsert has one"), document, uri, metadata };
-        let index = u32::try_from(n % batch).expect("few operations a fragment");
-        let position = Position::new(Lsn((n / batch) as u64), index);
-        builder.push(&Row::new(position, record).view());
+        builder.push(&row(n, batch).view());
         upload(store, &prefix, builder.take_parts()).await;
     }
     let built = builder.finish(prefix.clone());
     upload(store, &prefix, built.parts).await;
-    built.segment
+    SegmentRef { index, ..built.segment }
+}
+
+/// The leaf index of such a segment.
+async fn index(store: &Remote, prefix: &str, writes: Range<usize>, batch: usize) -> IndexRef {
+    let values: Vec<f32> = writes.clone().flat_map(vector).collect();
+    let (rows, codec) = (Vectors::new(&values, DIMENSION), Codec::of(DIMENSION));
+    let (clustering, centroid_bits) = (Clustering::of(128, 1, 2), Codec::centroid_bits(DIMENSION));
+    let built = vector::build(rows, &Options { space: Space::L2, clustering, codec, centroid_bits });
+    let mut builder = segment::IndexBuilder::new(built.table);
+    for leaf in 0..builder.table().leaves() {
+        let slots = builder.table().rows(leaf..leaf + 1);
+        let slots = slots.start as usize..slots.end as usize;
+        let numbers = &built.order[slots.clone()];
+        let rows: Vec<Row> = numbers.iter().map(|number| row(writes.start + *number as usize, batch)).collect();
+        let codes = &built.codes[slots.start * codec.row_bytes()..slots.end * codec.row_bytes()];
+        builder.push(codes, numbers.iter().copied().zip(rows.iter().map(Row::view)));
+        upload(store, prefix, builder.take_parts()).await;
+    }
+    let built = builder.finish();
+    upload(store, prefix, built.parts).await;
+    built.named
 }
 
 async fn upload(store: &Remote, prefix: &str, parts: Vec<segment::Part>) {
@@ -160,12 +188,13 @@ async fn upload(store: &Remote, prefix: &str, parts: Vec<segment::Part>) {
 }
 
 /// The manifest of two segments that hold the first so many writes, each the first of its record.
-async fn compacted(store: &Remote, writes: usize, batch: usize) -> Manifest {
+async fn compacted(store: &Remote, writes: usize, batch: usize, is_indexed: bool) -> Manifest {
     let reader = Reader { store: &store.inner, collection: COLLECTION };
     let watermark = Lsn((writes / batch) as u64);
     let compacted = reader.read_until(LogEnd::EMPTY, watermark, drop).await.expect("the log is sound");
     let middle = writes / 3 * 2;
-    let segments = vec![segment(store, 0..middle, batch).await, segment(store, middle..writes, batch).await];
+    let first = segment(store, 0..middle, batch, is_indexed).await;
+    let segments = vec![first, segment(store, middle..writes, batch, is_indexed).await];
     Manifest { compacted, records: writes as u64, segments, ..Manifest::default() }
 }
 
@@ -177,6 +206,8 @@ struct Shape {
     batch: usize,
     /// The first so many writes are in segments.
     compacted: usize,
+    /// Whether these have leaf indexes.
+    is_indexed: bool,
 }
 
 struct World {
@@ -189,11 +220,11 @@ struct World {
 }
 
 impl World {
-    async fn new(Shape { name, writes, records, batch, compacted: stored }: Shape) -> Self {
+    async fn new(Shape { name, writes, records, batch, compacted: stored, is_indexed }: Shape) -> Self {
         let store = log(writes, records, batch).await;
         let manifest = match stored {
             0 => Manifest::default(),
-            _ => compacted(&store, stored, batch).await,
+            _ => compacted(&store, stored, batch, is_indexed).await,
         };
         let last = (0..records).map(|id| (id..writes).step_by(records).next_back().expect("each is written")).collect();
         World { name, store, manifest, last, base_bytes: HELD.load(Relaxed) }
@@ -306,16 +337,56 @@ async fn reads_keep_to_the_memory_they_have() {
             records: 100_000,
             batch: 100,
             compacted: 0,
+            is_indexed: false,
         },
-        Shape { name: "10,000 single writes", writes: 10_000, records: 9_000, batch: 1, compacted: 0 },
+        Shape {
+            name: "10,000 single writes",
+            writes: 10_000,
+            records: 9_000,
+            batch: 1,
+            compacted: 0,
+            is_indexed: false,
+        },
         Shape {
             name: "100,000 records in segments, 2,000 of them written again",
             writes: 102_000,
             records: 100_000,
             batch: 100,
             compacted: 100_000,
+            is_indexed: false,
         },
     ] {
         check(shape).await;
     }
+    check_indexed().await;
+}
+
+/// Large segments, searched by their leaves.
+async fn check_indexed() {
+    let world = World::new(Shape {
+        name: "50,000 records in leaves, 1,000 of them written again",
+        writes: 51_000,
+        records: 50_000,
+        batch: 100,
+        compacted: 50_000,
+        is_indexed: true,
+    })
+    .await;
+    let query = |vectors: Vec<Vec<f32>>, n_results| Read::Query {
+        vectors,
+        n_results,
+        ids: None,
+        filter: None,
+        include: Include { embeddings: false, ..ALL },
+    };
+    let cache = Cache::default();
+    let (hits, _) = world.four_times("four cold queries", &cache, &query(vec![vector(30_000)], 10)).await;
+    assert_eq!((hits[0].len(), hits[0][0].id.as_str(), hits[0][0].distance), (10, "record-30000", Some(0.0)));
+    let (hits, _) = world.once("warm query", &cache, &query(vec![vector(7_000)], 10)).await;
+    assert_eq!(hits[0][0].id, "record-7000");
+    let many: Vec<Vec<f32>> = (0..64).map(|n| vector(3_000 + n * 700)).collect();
+    let (hits, _) = world.once("64 vectors at once", &cache, &query(many, 10)).await;
+    assert!(hits.iter().zip(0..).all(|(hits, n)| hits[0].id == format!("record-{}", 3_000 + n * 700)));
+    let (hits, _) = world.once("2,000 results", &cache, &query(vec![vector(9_000)], 2_000)).await;
+    assert_eq!((hits[0].len(), hits[0][0].id.as_str()), (2_000, "record-9000"));
 }
