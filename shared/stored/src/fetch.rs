@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use storage::{ObjectStore, ReadError};
 
-/// Ranges of one object that are no farther apart than this, in bytes, are read as one.
-const GAP_BYTES: u64 = 32 * 1024;
+/// Ranges of one object that are no farther apart than this, in bytes, are read as one: a read takes as long as some hundred
+/// kilobytes of it.
+const GAP_BYTES: u64 = 128 * 1024;
 /// Ranges are joined up to this size, in bytes: several connections bring more than one.
 const JOINED_BYTES: u64 = 1024 * 1024;
 

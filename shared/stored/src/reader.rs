@@ -32,33 +32,33 @@ pub struct StoredReader<'a, S> {
 }
 
 impl<S: ObjectStore> StoredReader<'_, S> {
-    /// Opens all segments: heads and delete vectors. Cost: a get for each that is not known yet, first all heads at once,
-    /// then all vectors that are objects.
+    /// Opens all segments: heads and delete vectors. Cost: a get for each that is not known yet, all at once.
     pub async fn open(&self, base: &Base) -> Result<(), StoredError> {
-        let mut blocks = Vec::new();
-        for (_, segment) in base.numbered() {
-            if segment.head.get().is_none() {
-                blocks.push({
-                    let place = segment::head_place(&segment.named);
-                    segment.block(&place.part, place.range)
-                });
+        self.open_beside(base, &[]).await.map(drop)
+    }
+
+    /// The bytes of `blocks`, and in the same wave what opens all segments: of small segments by the same gets.
+    async fn open_beside(&self, base: &Base, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
+        let is_missing = |(_, segment): &(u32, &OpenSegment)| segment.head.get().is_none();
+        let missing: Vec<&OpenSegment> = base.numbered().filter(is_missing).map(|(_, segment)| segment).collect();
+        let heads = missing.iter().map(|segment| {
+            let place = segment::head_place(&segment.named);
+            segment.block(&place.part, place.range)
+        });
+        let all: Vec<Block> = blocks.iter().cloned().chain(heads).collect();
+        let (bodies, opened) = futures_util::future::join(self.fetch(&all), self.open_dead(base)).await;
+        opened?;
+        let mut bodies = bodies?;
+        for (segment, body) in missing.into_iter().zip(bodies.split_off(blocks.len())) {
+            let head = Segment::open(&body).map_err(|error| segment.damaged(&error))?;
+            let is_same = (head.rows(), head.dimension()) == (segment.named.rows, segment.named.dimension as usize);
+            if !is_same || head.set_hash() != segment.named.set_hash {
+                return Err(StoredError::Corrupt(format!("{} is another segment", segment.named.prefix)));
             }
+            // Another request may have opened it meanwhile: that says the same.
+            let _ = segment.head.set(head);
         }
-        let bodies = self.fetch(&blocks).await?;
-        let mut bodies = bodies.into_iter();
-        for (_, segment) in base.numbered() {
-            // Another request may have opened it meanwhile: what was fetched says the same.
-            if blocks.iter().any(|block| block.key == segment.key("head")) {
-                let body = bodies.next().expect("a body for each block");
-                let head = Segment::open(&body).map_err(|error| segment.damaged(&error))?;
-                let is_same = (head.rows(), head.dimension()) == (segment.named.rows, segment.named.dimension as usize);
-                if !is_same || head.set_hash() != segment.named.set_hash {
-                    return Err(StoredError::Corrupt(format!("{} is another segment", segment.named.prefix)));
-                }
-                let _ = segment.head.set(head);
-            }
-        }
-        self.open_dead(base).await
+        Ok(bodies)
     }
 
     /// Decodes the delete vectors that are in the manifest and reads those that are objects.
@@ -131,10 +131,8 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             let mut distinct = blocks.clone();
             distinct.sort_by(|a, b| (&a.key, a.range.start).cmp(&(&b.key, b.range.start)));
             distinct.dedup();
-            // The heads, whose delete vectors are needed, come in the same wave.
-            let (bodies, opened) = futures_util::future::join(self.fetch(&distinct), self.open(base)).await;
-            opened?;
-            let bodies: HashMap<&Block, Bytes> = distinct.iter().zip(bodies?).collect();
+            let bodies = self.open_beside(base, &distinct).await?;
+            let bodies: HashMap<&Block, Bytes> = distinct.iter().zip(bodies).collect();
             let mut beyond = Vec::new();
             for ((number, hash, spread), block) in asked.into_iter().zip(&blocks) {
                 let segment = &base.segments[number as usize];

@@ -184,12 +184,13 @@ fn ids_are_located_in_one_wave_with_the_heads() {
         *took.borrow_mut() = Some((runtime.now().ms_since(begun), bucket.reads()));
     });
     assert!(world.run(10_000));
-    assert_eq!(took_ms.take(), Some((10, 4)));
+    // Of small segments heads and ids lie so close together that one get brings both.
+    assert_eq!(took_ms.take(), Some((10, 2)));
 }
 
-/// All that needs no other first is asked for at once: heads, then delete vectors.
+/// Heads and delete vectors.
 #[test]
-fn segments_are_opened_in_two_waves() {
+fn segments_are_opened_in_one_wave() {
     let world = SimulatedRuntime::new(1);
     let runtime = world.clone();
     let took_ms = Rc::new(RefCell::new(None));
@@ -202,7 +203,7 @@ fn segments_are_opened_in_two_waves() {
         *took.borrow_mut() = Some((runtime.now().ms_since(begun), bucket.reads()));
     });
     assert!(world.run(10_000));
-    assert_eq!(took_ms.take(), Some((20, 8)));
+    assert_eq!(took_ms.take(), Some((10, 8)));
 }
 
 #[test]
