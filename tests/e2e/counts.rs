@@ -144,22 +144,20 @@ fn what_never_changes_is_read_once_in_a_data_centre() {
     run_compactor(&stack, &["compact", &measured.collection.id]);
     measured.collection.add(&measured.api, &["second"]);
     let query = json!({ "query_embeddings": [[0, 1]] });
-    let mut read = |expect: &str| {
+    let mut cold_read = || {
         measured.restart_workers(&mut stack);
         let (reply, counts) = measured.request("query", Some(query.clone()));
-        assert_eq!(reply.json()["ids"][0].as_array().unwrap().len(), 2, "{expect}");
-        counts["statuses"]["200"].as_u64().unwrap_or(0) + counts["statuses"]["206"].as_u64().unwrap_or(0)
+        assert_eq!(reply.json()["ids"][0].as_array().unwrap().len(), 2);
+        let found = |status: &str| counts["statuses"][status].as_u64().unwrap_or(0);
+        found("200") + found("206")
     };
-    // A head, a page of its index of ids, codes, rows; and the log.
-    const KEPT: usize = 4;
-    assert!(read("what is stored, and the log") > KEPT as u64);
-    // It is kept after the answer.
+    assert!(cold_read() > 1, "what is stored, and the log");
+    // It is kept after the answer, so perhaps not at once.
     let began = Instant::now();
-    while cache.names().len() < KEPT {
-        assert!(began.elapsed() < Duration::from_secs(20), "kept: {:?}", cache.names());
-        thread::sleep(Duration::from_millis(5));
+    while cold_read() > 1 {
+        assert!(began.elapsed() < Duration::from_secs(30), "more than the log is read; kept: {:?}", cache.names());
     }
-    assert_eq!(read("the log alone"), 1);
+    assert!(!cache.names().is_empty());
     assert!(cache.names().iter().all(|name| name.contains("/seg/")), "{:?}", cache.names());
 }
 
