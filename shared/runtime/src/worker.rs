@@ -1,9 +1,16 @@
 //! The adapter for Workers: JavaScript's clock, crypto and timers, and `fetch`.
 
-use crate::{Http, HttpError, Runtime, http_response};
-use ::worker::{AbortController, CacheMode, Delay, Fetch, Headers, Method, RequestInit, RequestRedirect};
+use crate::worker_http::body_of;
+use crate::{Http, HttpError, Runtime};
+use ::worker::Delay;
+use ::worker::js_sys::{self, Uint8Array, futures::JsFuture};
+use ::worker::wasm_bindgen::{JsCast, JsValue};
+use ::worker::web_sys::{
+    AbortController, Headers, RequestCache, RequestInit, RequestRedirect, Response, WorkerGlobalScope,
+};
 use bytes::Bytes;
 use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, ETAG, HeaderName};
 use model::Timestamp;
 use std::time::Duration;
 
@@ -42,46 +49,73 @@ impl Runtime for WorkerRuntime {
 }
 
 /// Aborts the request when it is dropped unanswered, so that an abandoned fetch does not keep its connection.
-struct AbortOnDrop(AbortController);
+struct AbortOnDrop {
+    controller: AbortController,
+    is_answered: bool,
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        std::mem::take(&mut self.0).abort();
+        if !self.is_answered {
+            self.controller.abort();
+        }
     }
 }
 
+/// What callers may know of a reply besides status and body: each header that is taken over costs calls of JavaScript.
+const REPLY_HEADERS: [HeaderName; 2] = [CONTENT_LENGTH, ETAG];
+
 impl Http for WorkerRuntime {
+    /// Of the reply's headers only [`REPLY_HEADERS`] are there.
     async fn fetch(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
-        let invalid = |error: ::worker::Error| HttpError::Invalid(error.to_string());
-        let no_reply = |error: ::worker::Error| HttpError::NoReply(error.to_string());
-        let request = self.js_request(request).map_err(invalid)?;
-        let abort = AbortOnDrop(AbortController::default());
-        let reply = Fetch::Request(request).send_with_signal(&abort.0.signal()).await.map_err(no_reply)?;
-        http_response(reply).await.map_err(no_reply)
+        let invalid = |error: JsValue| HttpError::Invalid(text_of(&error));
+        let no_reply = |error: JsValue| HttpError::NoReply(text_of(&error));
+        let controller = AbortController::new().map_err(invalid)?;
+        let init = self.init(&request).map_err(invalid)?;
+        init.set_signal(Some(&controller.signal()));
+        let mut abort = AbortOnDrop { controller, is_answered: false };
+        let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+        let reply = global.fetch_with_str_and_init(&request.uri().to_string(), &init);
+        let reply: Response = JsFuture::from(reply).await.map_err(no_reply)?.unchecked_into();
+        let mut response = http::Response::builder().status(reply.status());
+        for name in REPLY_HEADERS {
+            if let Some(value) = reply.headers().get(name.as_str()).map_err(no_reply)? {
+                response = response.header(name, value);
+            }
+        }
+        let body = body_of(reply).await.map_err(|error| HttpError::NoReply(error.to_string()))?;
+        abort.is_answered = true;
+        response.body(body).map_err(|error| HttpError::NoReply(error.to_string()))
     }
 }
 
 impl WorkerRuntime {
-    fn js_request(&self, request: http::Request<Bytes>) -> ::worker::Result<::worker::Request> {
-        let (parts, body) = request.into_parts();
-        let headers = Headers::new();
-        for (name, value) in &parts.headers {
+    /// What JavaScript's `fetch` wants besides the URL.
+    fn init(&self, request: &http::Request<Bytes>) -> Result<RequestInit, JsValue> {
+        let headers = Headers::new()?;
+        for (name, value) in request.headers() {
             headers.append(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
         }
         if let Some(traceparent) = &self.traceparent {
             headers.set("traceparent", &String::from_utf8_lossy(traceparent.as_bytes()))?;
         }
-        let mut init = RequestInit::new();
-        init.with_method(Method::from(parts.method.as_str().to_owned())).with_headers(headers);
-        init.with_redirect(RequestRedirect::Manual);
-        if matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+        let init = RequestInit::new();
+        init.set_method(request.method().as_str());
+        init.set_headers(&headers);
+        init.set_redirect(RequestRedirect::Manual);
+        if matches!(*request.method(), http::Method::GET | http::Method::HEAD) {
             // What is asked for may change at any moment: the platform's cache must not answer. (Put requests are never
             // answered by it, and the header that this adds would become a property of the object.)
-            init.with_cache(CacheMode::NoStore);
+            init.set_cache(RequestCache::NoStore);
         }
-        if !body.is_empty() {
-            init.with_body(Some(::worker::js_sys::Uint8Array::from(body.as_ref()).into()));
+        if !request.body().is_empty() {
+            init.set_body(&Uint8Array::from(request.body().as_ref()));
         }
-        ::worker::Request::new_with_init(&parts.uri.to_string(), &init)
+        Ok(init)
     }
+}
+
+/// What JavaScript says of an error.
+fn text_of(error: &JsValue) -> String {
+    ::worker::Error::from(error.clone()).to_string()
 }

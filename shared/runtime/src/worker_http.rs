@@ -1,6 +1,7 @@
 //! A Worker's requests and responses <-> those of the crate `http`, bodies in memory.
 
-use ::worker::{ByteStream, Headers, Request, Response, ResponseBody};
+use ::worker::js_sys::{Uint8Array, futures::JsFuture};
+use ::worker::{ByteStream, Headers, Request, Response, ResponseBody, web_sys};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::CONTENT_LENGTH;
@@ -9,6 +10,8 @@ use http::header::CONTENT_LENGTH;
 const DISCARD_FACTOR: usize = 4;
 /// Bodies up to this length, in bytes, are taken in one piece. That is faster, but JavaScript then holds a copy.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
+/// The same of replies: of a store that is the largest range that is asked for at once.
+const WHOLE_REPLY_BYTES_MAX: usize = 2 << 20;
 /// A larger body leaves room behind it if it can, a fraction of its length: what is made of it may then take its place in
 /// one piece.
 const SLACK_DIVISOR: usize = 8;
@@ -119,12 +122,19 @@ pub fn worker_response(response: http::Response<Bytes>) -> ::worker::Result<Resp
     Ok(Response::from_body(body)?.with_status(parts.status.as_u16()).with_headers(headers))
 }
 
-/// The reply of a binding as a response of the crate `http`.
-pub async fn http_response(mut reply: Response) -> ::worker::Result<http::Response<Bytes>> {
-    let body = reply.bytes().await?;
-    let mut response = http::Response::builder().status(reply.status_code());
-    for (name, value) in reply.headers().entries() {
-        response = response.header(name, value);
+/// Status and body of the reply of a binding.
+pub async fn http_response(reply: Response) -> ::worker::Result<http::Response<Bytes>> {
+    let response = http::Response::builder().status(reply.status_code());
+    let body = body_of(reply.into()).await?;
+    response.body(body).map_err(|error| ::worker::Error::RustError(error.to_string()))
+}
+
+/// The body of a reply: in one piece if it is announced to be small.
+pub(crate) async fn body_of(reply: web_sys::Response) -> ::worker::Result<Bytes> {
+    let announced = reply.headers().get(CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
+    if announced.is_some_and(|length: usize| length > WHOLE_REPLY_BYTES_MAX) {
+        return Ok(Response::from(reply).bytes().await?.into());
     }
-    response.body(Bytes::from(body)).map_err(|error| ::worker::Error::RustError(error.to_string()))
+    let buffer = JsFuture::from(reply.array_buffer()?).await?;
+    Ok(Uint8Array::new(&buffer).to_vec().into())
 }
