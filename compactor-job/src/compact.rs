@@ -165,7 +165,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
     fn reader<'r>(&'r self, blocks: &'r RefCell<Blocks>) -> StoredReader<'r, S> {
         // What one step reads twice it reads within one batch of ids.
         const KEPT_BYTES: &usize = &(8 << 20);
-        StoredReader { store: self.store, blocks, room: KEPT_BYTES }
+        StoredReader { store: self.store, blocks, room: KEPT_BYTES, tally: None }
     }
 
     fn rows_max(&self) -> u32 {

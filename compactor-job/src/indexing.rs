@@ -18,7 +18,7 @@ pub struct Indexing {
 }
 
 /// A segment whose vectors are scanned as codes reads so much: one object of them.
-const FLAT_BYTES: u64 = 4 * 1024 * 1024;
+const FLAT_BYTES: u64 = 512 * 1024;
 /// Rows a leaf.
 const LEAF_ROWS: u32 = 128;
 /// Where whatever is random begins.

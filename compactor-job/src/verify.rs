@@ -132,7 +132,7 @@ async fn look<S: ObjectStore>(store: &S, upkeep: &Upkeep, memory_bytes: u64, rep
 /// Every row of every segment, and what leads to it.
 async fn check_segments<S: ObjectStore>(store: &S, manifest: &Manifest, report: &mut Report) -> Result<(), Halt> {
     let (base, blocks) = (Base::new(manifest.clone(), None), RefCell::default());
-    let stored = StoredReader { store, blocks: &blocks, room: &0 };
+    let stored = StoredReader { store, blocks: &blocks, room: &0, tally: None };
     stored.open(&base).await?;
     let (mut live, mut live_rows) = (SetHash::default(), 0_u64);
     for (number, open) in (0..).zip(&base.segments) {
@@ -180,14 +180,14 @@ async fn row_of_ids<S: ObjectStore>(
     open: &OpenSegment,
 ) -> Result<Vec<(IdHash, u32)>, Halt> {
     let index = IdIndex { at: open.named.ids_at, rows: open.named.rows };
-    let body = stored.fetch(&[open.block(segment::IDS_PART, index.whole())]).await?;
+    let body = stored.read(&[open.block(segment::IDS_PART, index.whole())]).await?;
     index.entries(&body[0]).map_err(|error| open.damaged(&error).into())
 }
 
 async fn check_codes<S: ObjectStore>(stored: &StoredReader<'_, S>, open: &OpenSegment) -> Result<(), Halt> {
     for number in 0..segment::codes_parts(&open.named) {
         let (place, _) = segment::codes_place(&open.named, number);
-        let body = stored.fetch(&[open.block(&place.part, place.range)]).await?;
+        let body = stored.read(&[open.block(&place.part, place.range)]).await?;
         open.head().check_codes(number, &body[0]).map_err(|error| open.damaged(&error))?;
     }
     Ok(())
@@ -212,7 +212,7 @@ async fn check_index<S: ObjectStore>(
     }
     let mut is_seen = vec![false; hashes.len()];
     for batch in (0..index.near_batches()).map(|batch| index.near_batch(batch)) {
-        let body = stored.fetch(&[open.block(&batch.part, batch.range.clone())]).await?;
+        let body = stored.read(&[open.block(&batch.part, batch.range.clone())]).await?;
         let rows = index.decode_near_batch(&batch, &body[0]).map_err(|error| open.damaged(&error))?;
         for slot in batch.rows {
             let row = order[slot as usize] as usize;

@@ -1,8 +1,9 @@
 //! The Worker around the executor: bindings in, one executor a request out. The only file here that names `worker`.
 
-use crate::{Cache, Executor};
+use crate::{Cache, Executor, Tally};
 use runtime::{WorkerRuntime, request_body, request_head, worker_response};
-use storage::{BoundStore, CacheApi, Edge, Lanes, Retry};
+use std::rc::Rc;
+use storage::{BoundStore, CacheApi, Edge, Lanes, Observed, Retry};
 use worker::{Context, Env, Error, Request, Response, Result, console_error, event};
 
 /// Largest plan, in bytes: a user's largest body, its vectors as base64.
@@ -20,9 +21,12 @@ async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Respo
     let body = request_body(&mut request, &head, PLAN_BYTES_MAX).await.map_err(|error| invalid(&error))?;
     let runtime = WorkerRuntime::for_request(head.headers().get("traceparent").cloned());
     let store = BoundStore::from_env(&env, runtime.clone()).map_err(|error| invalid(&error))?;
+    let tally = Tally::default();
     let store = Retry::new(Lanes::new(store, model::limits::CONNECTIONS_MAX), runtime.clone());
+    // Above the lanes: that a read waits for one does not make it depend on another.
+    let store = Observed::new(store, Rc::clone(&tally.reads));
     let store = Edge::new(store, CacheApi::from_env(&env));
-    let executor = Executor { store: &store, runtime, cache: CACHE.with(|cache| *cache) };
+    let executor = Executor { store: &store, runtime, cache: CACHE.with(|cache| *cache), tally };
     let response = executor.handle(head.map(|()| body)).await;
     if store.has_news() {
         context.wait_until(async move { store.settle().await });

@@ -7,7 +7,6 @@ use runtime::Runtime;
 use segment::LeafIndex;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use storage::ObjectStore;
 use stored::{Base, Place, Slots};
 use vector::codes::{self, LeafView};
@@ -19,6 +18,8 @@ use vector::{Estimate, Query};
 pub(crate) struct Near {
     /// For each vector the rows to look at exactly.
     pub(crate) places: Vec<Vec<Place>>,
+    /// For each vector a distance that `k` rows do not exceed, most likely: what is surely farther off need not be looked at.
+    pub(crate) limits: Vec<f32>,
     /// Where these rows lie in the leaf indexes.
     pub(crate) slots: Slots,
 }
@@ -28,13 +29,18 @@ const MORE: usize = 8;
 
 /// Rows whose estimates are kept for each result, and at least.
 const KEPT_PER_RESULT: usize = 20;
-const KEPT_MIN: usize = 1_000;
+const KEPT_MIN: usize = 400;
+/// What `ef_search` is where the usual effort is wanted, and up to how many times that it may ask for.
+const EF_SEARCH_USUAL: u64 = 100;
+const TIMES_MAX: u64 = 16;
+/// An estimate is seldom off by more than so many times its error.
+const DEVIATIONS: f32 = 3.0;
 /// Where no more rows are visible all of them are looked at.
 const ALL_OF: usize = 128;
 /// Bytes of rows that one neighbour more may cost.
 const NEIGHBOUR_BYTES: u64 = 1024 * 1024;
 
-/// Leaves that are read together, in bytes, and rows that are read ahead: as much as one vector usually wants.
+/// Leaves that are read together, in bytes: as much as one vector usually wants.
 const TOGETHER_BYTES: usize = 6 * 1024 * 1024;
 
 /// Memory in which leaves and rows are read, about: whatever the number of vectors.
@@ -50,7 +56,6 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Cost: the tables of leaves, then leaves: as [`Effort::cold`] says; more, up to all, as long as fewer than `k` visible
     /// rows were met.
     pub(crate) async fn near(&self, search: &Search<'_>, vectors: &[Vec<f32>], k: usize) -> Result<Near, PlanError> {
-        self.stored().open_indexes(search.base).await?;
         let indexes = indexes(search);
         let mut near = Near::default();
         let (mut probes, mut lists) = (Vec::new(), Vec::new());
@@ -58,11 +63,12 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             probes.extend(indexes.iter().map(|index| Probe::new(*index, number, vector)));
             lists.push(Seen::new(k));
         }
-        let mut times = 1;
+        let usual = usual_times(search.source.ef_search);
+        let mut times = usual;
         loop {
             let mut wanted: BTreeMap<(u32, usize), Vec<usize>> = BTreeMap::new();
             for (number, probe) in probes.iter_mut().enumerate() {
-                let is_short = times == 1 || lists[probe.vector].met < k;
+                let is_short = times == usual || lists[probe.vector].met < k;
                 let leaves = if is_short { probe.next(&indexes, k, times) } else { Vec::new() };
                 leaves.into_iter().for_each(|leaf| wanted.entry((probe.at.segment, leaf)).or_default().push(number));
             }
@@ -75,14 +81,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             }
             times = times.saturating_mul(MORE);
         }
-        let mut stretches = Vec::new();
-        lists.into_iter().for_each(|seen| stretches.extend(near.add(&indexes, seen, k)));
-        let row_bytes = indexes.iter().map(|at| at.index.near_row_bytes()).max().unwrap_or(0);
-        let bytes = |(_, slots): &(u32, Range<u32>)| u64::from(slots.end - slots.start) * row_bytes;
-        // More would not stay where it is read ahead to.
-        if let Some(first) = in_pieces(&stretches, bytes).next() {
-            self.stored().read_near(search.base, first).await?;
-        }
+        lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual));
         Ok(near)
     }
 
@@ -99,22 +98,34 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         for (((segment, leaf), numbers), body) in wanted.iter().zip(self.stored().leaves(search.base, &leaves).await?) {
             let open = &search.base.segments[*segment as usize];
             let (index, table) = (open.index(), open.index().table());
-            let read = index.decode_leaf(*leaf, &body).map_err(|error| open.damaged(&error))?;
+            let read = index.leaf(*leaf, &body).map_err(|error| open.damaged(&error))?;
             let first = table.rows(*leaf..leaf + 1).start;
+            self.tally.leaves.add(1);
             for probe in numbers.iter().map(|number| &probes[*number]) {
                 estimates.clear();
                 codes::estimate(&probe.query, table.codec(), probe.views[*leaf], read.codes, first, &mut estimates)
                     .map_err(|error| PlanError::Corrupt(format!("{}: {error}", open.named.prefix)))?;
+                self.tally.estimated.add(estimates.len());
+                let seen = &mut lists[probe.vector];
                 for (at, estimate) in estimates.iter().enumerate() {
+                    if estimate.distance > seen.limit {
+                        continue;
+                    }
                     let place = Place { segment: *segment, row: read.row(at) };
                     if search.base.is_live(place) && !search.hidden.contains(place) {
-                        lists[probe.vector].push(place, Estimate { row: estimate.row + probe.at.offset, ..*estimate });
+                        seen.push(place, Estimate { row: estimate.row + probe.at.offset, ..*estimate });
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// How many times the usual effort `ef_search` asks for.
+fn usual_times(ef_search: u64) -> usize {
+    let times = ef_search.div_ceil(EF_SEARCH_USUAL).clamp(1, TIMES_MAX);
+    usize::try_from(times).expect("it is small")
 }
 
 /// A leaf, by segment and number, and the probes that want it.
@@ -182,8 +193,8 @@ impl<'a> Probe<'a> {
         Probe { at, vector: number, query, views, read: BTreeSet::new() }
     }
 
-    /// The leaves to read that were not read before, if so many `times` the usual is done for `k` neighbours; this index gets
-    /// its share of it.
+    /// The leaves to look at that were not looked at before, if so many `times` the usual is done for `k` neighbours; this
+    /// index gets its share of it. What is kept makes no difference: the same question has the same answer.
     fn next(&mut self, all: &[At<'_>], k: usize, times: usize) -> Vec<usize> {
         let table = self.at.index.table();
         let rows = |at: &At<'_>| u64::from(at.index.rows());
@@ -205,22 +216,26 @@ impl<'a> Probe<'a> {
 struct Seen {
     /// How many are kept.
     most: usize,
-    /// How many were met.
+    /// How many were met, before that many were: from then on those beyond the limit are passed over uncounted.
     met: usize,
+    /// What is farther than this is none of them.
+    limit: f32,
     kept: Vec<(Estimate, Place)>,
 }
 
 impl Seen {
     fn new(k: usize) -> Self {
         let most = k.saturating_mul(KEPT_PER_RESULT).max(KEPT_MIN);
-        Seen { most, met: 0, kept: Vec::new() }
+        Seen { most, met: 0, limit: f32::INFINITY, kept: Vec::new() }
     }
 
     fn push(&mut self, place: Place, estimate: Estimate) {
         self.met += 1;
         self.kept.push((estimate, place));
         if self.kept.len() >= self.most.saturating_mul(2) {
-            self.kept.select_nth_unstable_by(self.most, by_distance);
+            let (_, (last, _), _) = self.kept.select_nth_unstable_by(self.most, by_distance);
+            // Those as far as the limit go on: which of them are kept is decided by their numbers.
+            self.limit = last.distance;
             self.kept.truncate(self.most);
         }
     }
@@ -231,24 +246,24 @@ fn by_distance((a, _): &(Estimate, Place), (b, _): &(Estimate, Place)) -> Orderi
 }
 
 impl Near {
-    /// Takes from `seen` what is worth a closer look; returns the stretches of slots that are worth a read, by segments.
-    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize) -> Vec<(u32, Range<u32>)> {
+    /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done.
+    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize) {
         let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
             self.places.push(Vec::new());
-            return Vec::new();
+            self.limits.push(f32::INFINITY);
+            return;
         };
-        let mut rerank = Effort::cold(largest.index.dimension(), k).rerank;
+        let mut rerank = Effort::cold(largest.index.dimension(), k).times(times).rerank;
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
         let Seen { mut kept, .. } = seen;
-        let RowPlan { rows, mut ranges } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
+        let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
         let is_all = kept.len() <= ALL_OF;
-        if is_all {
-            ranges.clear();
-        }
         // What exists is found, far apart or not.
         kept.sort_unstable_by(by_distance);
+        let last = k.checked_sub(1).and_then(|last| kept.get(last));
+        self.limits.push(last.map_or(f32::INFINITY, |(last, _)| last.distance + DEVIATIONS * last.error));
         let mut missing = k.min(kept.len()).saturating_sub(rows.len());
         let mut places = Vec::new();
         for (estimate, place) in kept {
@@ -261,10 +276,5 @@ impl Near {
             }
         }
         self.places.push(places);
-        let of_index = |range: Range<u32>| {
-            let at = indexes.iter().rev().find(|at| at.offset <= range.start)?;
-            Some((at.segment, range.start - at.offset..(range.end - at.offset).min(at.index.rows())))
-        };
-        ranges.into_iter().filter_map(of_index).collect()
     }
 }

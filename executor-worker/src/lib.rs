@@ -19,15 +19,19 @@ use futures_util::future::join;
 use http::{Request, Response, StatusCode};
 use model::safeguard::{Safeguard, holds};
 use model::{LogEnd, Lsn, limits};
-use query::{Answer, Begun, Hit, Origin, PlanError, QueryPlan, Read, ReadLevel, STORED_GROUP, Scan};
+use query::{
+    Answer, Begun, Explain, ExplainedRead, Hit, Origin, PlanError, QueryPlan, Read, ReadLevel, STORED_GROUP, Scan,
+};
 use runtime::Runtime;
 use search::{Search, codes_parts};
 use segment::row::{Row, RowView};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::pin::pin;
-use storage::ObjectStore;
+use storage::{ObjectStore, ObservedRead};
+pub use stored::Tally;
 use stored::{Base, Place, Slots, StoredError, StoredReader, Wanted, as_upsert};
 use wal::{Fragment, Reader, TailError};
 
@@ -39,6 +43,8 @@ pub struct Executor<'a, S, R> {
     pub runtime: R,
     /// What the isolate remembers.
     pub cache: &'a Cache,
+    /// What the request came to; begins empty.
+    pub tally: Tally,
 }
 
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
@@ -98,7 +104,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 Box::pin(self.go_on(plan, version, tail, &end, (*scan, *search), pulse)).await?
             }
         };
-        Ok(Answer { end, hits, count })
+        let explain = plan.explain.then(|| explain(&self.tally));
+        Ok(Answer { end, hits, count, explain })
     }
 
     async fn go_on(
@@ -122,16 +129,14 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let _permit = if must_read_log { Some(self.cache.permit(bytes, pulse, &self.runtime).await?) } else { None };
         Box::pin(self.read_again(&mut scan, version, tail, end, &self.reader(plan))).await?;
         let places: Vec<Place> = scan.wanted_rows().into_iter().map(Place::of_number).collect();
-        if places.iter().any(|place| !slots.contains_key(place)) {
-            self.stored().open(&version.base).await?;
-        }
+        self.stored().open_for(&version.base, &places, &slots).await?;
         let give = |place: Place, row: &segment::row::RowView<'_>| scan.give(place.number(), &as_upsert(row));
         self.stored().visit(&version.base, &places, &slots, give).await?;
         scan.finish()
     }
 
     fn stored(&self) -> StoredReader<'_, S> {
-        StoredReader { store: &self.store, blocks: &self.cache.blocks, room: self.cache }
+        StoredReader { store: &self.store, blocks: &self.cache.blocks, room: self.cache, tally: Some(&self.tally) }
     }
 
     fn reader(&self, plan: &QueryPlan) -> Reader<'_, S> {
@@ -150,7 +155,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             return Ok(());
         }
         if matches!(plan.read, Read::Query { filter: None, .. }) {
-            return Ok(self.stored().open_indexes(base).await?);
+            return Ok(self.stored().open_searched(base).await?);
         }
         self.stored().open(base).await?;
         if plan.read.page().end < usize::MAX {
@@ -263,6 +268,36 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             Err(error) => json(status(&error), &error),
         }
     }
+}
+
+/// What `tally` says.
+fn explain(tally: &Tally) -> Explain {
+    let range = |range: Range<u64>| (range.start, range.end);
+    let explained = |read: ObservedRead| ExplainedRead {
+        object: read.key,
+        range: read.range.map(range),
+        bytes: read.bytes,
+        wave: read.wave,
+    };
+    let reads: Vec<ExplainedRead> = tally.reads.answered().into_iter().map(explained).collect();
+    Explain {
+        waves: reads.iter().map(|read| read.wave).max().unwrap_or(0),
+        bytes: reads.iter().filter_map(|read| read.bytes).sum(),
+        reads,
+        kept: tally.kept.get(),
+        leaves: tally.leaves.get(),
+        estimated: tally.estimated.get(),
+        measured: tally.measured.get(),
+        memory_bytes: memory_bytes(),
+    }
+}
+
+/// The linear memory that the isolate has.
+fn memory_bytes() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    return core::arch::wasm32::memory_size::<0>() as u64 * 64 * 1024;
+    #[cfg(not(target_arch = "wasm32"))]
+    0
 }
 
 /// How a read goes on.

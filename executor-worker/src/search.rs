@@ -1,7 +1,7 @@
 //! What stored rows contribute to an answer: those of a page, or the nearest ones.
 
 use crate::Executor;
-use crate::leaves::Near;
+use futures_util::future::join;
 use model::{Metadata, MetadataValue, Space, limits};
 use query::{CompiledFilter, Fields, PlanError, Read, Rival, Source, TopK, kernel::Measure};
 use runtime::Runtime;
@@ -22,6 +22,9 @@ pub(crate) struct Search<'a> {
     /// The ids that the read names and the log does not have; `None` if it names none.
     pub(crate) ids: Option<Vec<&'a str>>,
 }
+
+/// Rows that pass a filter are kept while they are no more than this.
+const KEPT_HITS_MAX: usize = 1_024;
 
 /// A stored row as filters see it.
 struct StoredFields<'a> {
@@ -94,6 +97,10 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let mut rivals = Vec::new();
         self.for_each(search, filter, |place, row| {
             rivals.push(Rival { distance: 0.0, position: row.position, place: place.number() });
+            if rivals.len() <= KEPT_HITS_MAX {
+                // It will be an answer, most likely, and then its batch need not be read again.
+                self.stored().keep(search.base, place, row);
+            }
             if rivals.len() < enough || search.ids.is_some() {
                 ControlFlow::Continue(())
             } else {
@@ -127,12 +134,15 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             })
             .await?;
         } else if k > 0 {
-            let near;
-            Near { places: near, slots } = self.near(search, vectors, k).await?;
-            let mut candidates = self.candidates(search, vectors, k).await?;
-            for (all, near) in candidates.iter_mut().zip(near) {
+            self.stored().open_searched(search.base).await?;
+            let (near, candidates) =
+                join(Box::pin(self.near(search, vectors, k)), Box::pin(self.candidates(search, vectors, k))).await;
+            let (near, mut candidates) = (near?, candidates?);
+            for ((all, near), limit) in candidates.iter_mut().zip(near.places).zip(near.limits) {
+                all.retain(|(lower, _)| *lower <= limit);
                 all.splice(0..0, near.into_iter().map(|place| (f32::NEG_INFINITY, place)));
             }
+            slots = near.slots;
             self.rank(search.base, candidates, &slots, &mut lists).await?;
         }
         let rival = |ranked: query::top_k::Ranked<(model::Position, Place)>| Rival {
@@ -187,24 +197,21 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     ) -> Result<Vec<Vec<(f32, Place)>>, PlanError> {
         let mut lists: Vec<Candidates<'_>> =
             vectors.iter().map(|vector| Candidates::new(search.source.space, vector, k)).collect();
-        let parts = codes_parts(search.base);
-        if !parts.is_empty() {
-            // Their codes are checked by what heads say.
-            self.stored().open(search.base).await?;
-        }
-        for together in parts.chunks(limits::CONNECTIONS_MAX) {
+        for together in codes_parts(search.base).chunks(limits::CONNECTIONS_MAX) {
             let blocks: Vec<Block> = together.iter().map(|part| part.block.clone()).collect();
-            for (part, body) in together.iter().zip(self.stored().fetch(&blocks).await?) {
+            let check = |at: usize, body: &[u8]| {
+                let (number, segment) = (together[at].number, &search.base.segments[together[at].segment as usize]);
+                segment.head().check_codes(number, body).map_err(|error| segment.damaged(&error))
+            };
+            for (part, body) in together.iter().zip(self.stored().fetch(&blocks, check).await?) {
                 let segment = &search.base.segments[part.segment as usize];
-                let wrong = |error| segment.damaged(&error);
-                segment.head().check_codes(part.number, &body).map_err(wrong)?;
                 let rows = part.rows.end - part.rows.start;
-                let codes = codes::in_part(&body, segment.head().dimension(), rows).map_err(wrong)?;
-                for (row, code) in part.rows.clone().zip(codes) {
+                let codes = codes::in_part(&body, segment.head().dimension(), rows);
+                self.tally.estimated.add(rows as usize * lists.len());
+                for (row, code) in part.rows.clone().zip(codes.map_err(|error| segment.damaged(&error))?) {
                     let place = Place { segment: part.segment, row };
-                    if search.base.is_live(place) && !search.hidden.contains(place) {
-                        lists.iter_mut().for_each(|list| list.offer(place, code));
-                    }
+                    let is_visible = || search.base.is_live(place) && !search.hidden.contains(place);
+                    lists.iter_mut().for_each(|list| list.offer(place, code, is_visible));
                 }
             }
         }
@@ -243,6 +250,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 }
                 Ok::<(), PlanError>(())
             };
+            self.tally.measured.add(wanted.values().map(Vec::len).sum());
             self.stored().visit(base, &places, slots, measure).await?;
         }
     }
@@ -310,9 +318,10 @@ impl<'q> Candidates<'q> {
         if self.uppers.len() < self.k { f32::INFINITY } else { self.uppers.peek().map_or(f32::INFINITY, |top| top.0) }
     }
 
-    fn offer(&mut self, place: Place, code: &[u8]) {
+    /// Takes note of a row unless others are surely nearer; only then it is asked whether it `is_visible`.
+    fn offer(&mut self, place: Place, code: &[u8], is_visible: impl Fn() -> bool) {
         let bounds = self.query.bounds(code);
-        if bounds.lower > self.limit() {
+        if bounds.lower > self.limit() || !is_visible() {
             return;
         }
         self.uppers.push(Total(bounds.upper));

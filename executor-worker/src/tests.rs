@@ -18,7 +18,14 @@ struct World {
 }
 
 fn source_of(collection: CollectionId) -> Source {
-    Source { collection, manifest: Manifest::default(), generation: 0, dimension: Some(2), space: Space::L2 }
+    Source {
+        collection,
+        manifest: Manifest::default(),
+        generation: 0,
+        dimension: Some(2),
+        space: Space::L2,
+        ef_search: 100,
+    }
 }
 
 struct Rows(NativeRuntime);
@@ -50,10 +57,21 @@ impl World {
     }
 
     async fn count_at(&self, level: ReadLevel, collection: CollectionId) -> Result<u64, PlanError> {
-        let source =
-            Source { collection, manifest: Manifest::default(), generation: 0, dimension: Some(2), space: Space::L2 };
-        let executor = Executor { store: self.store.clone(), runtime: self.runtime.clone(), cache: &self.cache };
-        executor.run(&QueryPlan { source, read: Read::Count, level }).await.map(|answer| answer.count)
+        let source = Source {
+            collection,
+            manifest: Manifest::default(),
+            generation: 0,
+            dimension: Some(2),
+            space: Space::L2,
+            ef_search: 100,
+        };
+        let executor = Executor {
+            store: self.store.clone(),
+            runtime: self.runtime.clone(),
+            cache: &self.cache,
+            tally: Tally::default(),
+        };
+        executor.run(&QueryPlan { source, read: Read::Count, level, explain: false }).await.map(|answer| answer.count)
     }
 }
 
@@ -161,9 +179,16 @@ async fn the_cache_keeps_to_its_budget() {
 async fn plans_cross_http() {
     let world = World::new();
     world.add(COLLECTION, "a", "").await;
-    let executor = Executor { store: world.store.clone(), runtime: world.runtime.clone(), cache: &world.cache };
+    let executor = Executor {
+        store: world.store.clone(),
+        runtime: world.runtime.clone(),
+        cache: &world.cache,
+        tally: Tally::default(),
+    };
     let source = source_of(COLLECTION);
-    let plan = serde_json::to_vec(&QueryPlan { source, read: Read::Count, level: ReadLevel::default() }).expect("JSON");
+    let plan =
+        serde_json::to_vec(&QueryPlan { source, read: Read::Count, level: ReadLevel::default(), explain: false })
+            .expect("JSON");
     let response = executor.handle(Request::new(plan.into())).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(serde_json::from_slice::<Answer>(response.body()).expect("an answer").count, 1);

@@ -2,8 +2,8 @@
 //! and bytes they take. One test in a program of its own, because it counts every allocation of the process.
 
 use bytes::Bytes;
-use executor_worker::Executor;
 use executor_worker::cache::Cache;
+use executor_worker::{Executor, Tally};
 use model::{
     CollectionId, Comparison, Filter, IndexRef, LogEnd, Lsn, Manifest, MetadataTest, MetadataValue, Operation,
     OperationKind, Position, Record, Scalar, SegmentRef, Space, Timestamp, limits,
@@ -237,9 +237,10 @@ impl World {
             generation: 0,
             dimension: Some(384),
             space: Space::L2,
+            ef_search: 100,
         };
-        let executor = Executor { store: &self.store, runtime: NativeRuntime::new(), cache };
-        let plan = QueryPlan { source, read: read.clone(), level: ReadLevel::default() };
+        let executor = Executor { store: &self.store, runtime: NativeRuntime::new(), cache, tally: Tally::default() };
+        let plan = QueryPlan { source, read: read.clone(), level: ReadLevel::default(), explain: false };
         executor.run(&plan).await.map(|answer| (answer.hits, answer.count))
     }
 

@@ -4,7 +4,7 @@ use crate::intake::{Intake, Permit};
 use crate::memory::Memory;
 use crate::pool::{Ask, ExecutorPool};
 use crate::wire::error::{ApiError, trace_id};
-use crate::{Gateway, Settings};
+use crate::{Gateway, Settings, Spent};
 use bytes::Bytes;
 use catalog::{HranaCatalog, HranaConfig};
 use http::{HeaderMap, HeaderValue};
@@ -129,6 +129,7 @@ fn gateway(env: &Env, trace: &Trace) -> std::result::Result<WorkerGateway, Strin
         memory,
         settings,
         written: RefCell::default(),
+        spent: Spent::default(),
     })
 }
 

@@ -19,6 +19,7 @@ pub mod placement;
 pub mod pool;
 mod reads;
 pub mod routes;
+mod spent;
 pub mod wire;
 mod writes;
 
@@ -33,6 +34,7 @@ use memory::Memory;
 use model::limits;
 use query::{Answer, PlanError, QueryPlan};
 use runtime::{Runtime, within};
+pub use spent::Spent;
 use std::cell::RefCell;
 use storage::ObjectStore;
 use wire::ApiError;
@@ -74,11 +76,21 @@ pub struct Gateway<'a, S, C, E, R> {
     pub settings: Settings,
     /// What the request wrote; begins empty.
     pub written: RefCell<Vec<Written>>,
+    /// How long the request waited for what; begins empty.
+    pub spent: Spent,
 }
 
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
     /// Answers `request` within [`limits::REQUEST_DEADLINE_MS`]. `trace_id`: 32 hexadecimal digits that errors carry.
     pub async fn handle(&self, request: Request<Bytes>, trace_id: &str) -> Response<Bytes> {
+        let begun = self.runtime.now();
+        let mut response = Box::pin(self.answer(request, trace_id)).await;
+        let timing = self.spent.server_timing(self.runtime.now().ms_since(begun));
+        response.headers_mut().insert("server-timing", timing);
+        response
+    }
+
+    async fn answer(&self, request: Request<Bytes>, trace_id: &str) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let answer = within(&self.runtime, limits::REQUEST_DEADLINE_MS, handlers::answer(self, &head, body)).await;
         let error = match answer.unwrap_or_else(|| Err(ApiError::indeterminate("the request's deadline passed"))) {

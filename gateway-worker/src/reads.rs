@@ -13,6 +13,15 @@ use runtime::Runtime;
 use std::rc::Rc;
 use storage::ObjectStore;
 
+/// How a read is done, besides what it asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// How much of what was written must be seen.
+    pub level: ReadLevel,
+    /// Whether the answer says how it was found.
+    pub explain: bool,
+}
+
 impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, R> {
     /// Answers `read`, as of a moment after this call began, unless `check` refuses it for this collection.
     ///
@@ -27,7 +36,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         id: CollectionId,
         check: impl Fn(&CollectionRow) -> Result<(), ApiError>,
         read: &Read,
-        level: ReadLevel,
+        ReadOptions { level, explain }: ReadOptions,
     ) -> Result<Answer, ApiError> {
         // A row without a dimension may be older than the first write, which would make any answer "nothing".
         let known = self.memory.row(id).filter(|seen| seen.row.dimension.is_some());
@@ -46,11 +55,11 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 (seen, fresh) = (self.fetch_row(id).await?, true);
                 continue;
             }
-            let plan = QueryPlan { source: source(&seen.row), read: read.clone(), level };
+            let plan = QueryPlan { source: source(&seen.row), read: read.clone(), level, explain };
             let age_ms = self.runtime.now().ms_since(seen.requested_at);
             let is_good_enough = level != ReadLevel::IndexAndWal && age_ms <= limits::CLAIM_ROW_AGE_MAX_MS;
             if is_good_enough || fresh {
-                let answer = self.executors.run(&plan).await;
+                let answer = self.spent.on_executors(&self.runtime, self.executors.run(&plan)).await;
                 if let Err(error @ PlanError::Missing(_)) = answer {
                     // Collected while it was read, or damage: only where the row is still the same.
                     let now = self.fetch_row(id).await?;
@@ -66,7 +75,8 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 }
                 seen = self.fetch_row(id).await?;
             } else {
-                let (answer, now) = join(self.executors.run(&plan), self.fetch_row(id)).await;
+                let run = self.spent.on_executors(&self.runtime, self.executors.run(&plan));
+                let (answer, now) = join(run, self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
                 let is_missing = matches!(answer, Err(PlanError::Missing(_)));
@@ -108,7 +118,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         call: impl Future<Output = Result<CollectionRow, CatalogError>>,
     ) -> Result<SeenRow, CatalogError> {
         let requested_at = self.runtime.now();
-        let answer = call.await;
+        let answer = self.spent.on_catalog(&self.runtime, call).await;
         if answer == Err(CatalogError::NotFound) {
             self.memory.forget(id);
         }
@@ -140,6 +150,7 @@ fn source(row: &CollectionRow) -> Source {
         manifest: row.manifest.clone(),
         dimension: row.dimension,
         space: row.configuration.space,
+        ef_search: row.configuration.ef_search,
     }
 }
 

@@ -34,7 +34,7 @@ impl Executors for ColdExecutor<'_> {
             .await;
         let (hits, count) = overlay.answer(&plan.source, &plan.read)?;
         self.before.answered();
-        Ok(Answer { end: end.expect("a sound log"), hits, count })
+        Ok(Answer { end: end.expect("a sound log"), hits, count, explain: None })
     }
 }
 
@@ -141,6 +141,7 @@ impl World {
             memory,
             settings: Settings { allow_reset: true, store_name: "memory".to_owned(), log: |_| {} },
             written: RefCell::default(),
+            spent: Spent::default(),
         };
         let request = Request::builder().method(method).uri(format!("{COLLECTIONS}{path}"));
         let request = match &self.key {
@@ -369,6 +370,7 @@ async fn a_store_that_ignores_conditions_is_not_written_to() {
         memory: &world.memory,
         settings: Settings { allow_reset: false, store_name: "careless".to_owned(), log: |_| {} },
         written: RefCell::default(),
+        spent: Spent::default(),
     };
     let request = Request::builder().method("POST").uri(format!("{COLLECTIONS}{collection}/add"));
     let response = gateway.handle(request.body(record("a").to_string().into()).expect("a request"), TRACE).await;

@@ -6,6 +6,7 @@ use crate::chores::Written;
 use crate::idempotency::{RequestKey, Search};
 use crate::lane::{Lane, Seat, Turn};
 use crate::memory::SeenRow;
+use crate::reads::ReadOptions;
 use crate::reads::{check_scope, row_error};
 use crate::routes::Scope;
 use crate::wire::ApiError;
@@ -16,7 +17,7 @@ use catalog::{Catalog, CatalogError};
 use futures_util::future::join;
 use model::safeguard::{Safeguard, holds};
 use model::{CollectionId, LogEnd, Operation, Timestamp, keys, limits};
-use query::{Read, ReadLevel};
+use query::Read;
 use runtime::{Runtime, beating};
 use std::cell::RefCell;
 use std::pin::pin;
@@ -127,7 +128,7 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
         self.admit(&seen).await?;
         let decide = async || {
             let answer =
-                self.read(scope, id, |row| check_read(&matching, row), &matching, ReadLevel::IndexAndWal).await?;
+                self.read(scope, id, |row| check_read(&matching, row), &matching, ReadOptions::default()).await?;
             let hits = answer.hits.into_iter().flatten();
             let operations: Vec<Operation> = hits.map(|hit| Operation::delete(hit.id.as_str().into())).collect();
             check_count(operations.len())?;

@@ -12,7 +12,7 @@ use compactor_job::journal::Stop;
 use compactor_job::spill::Scratch;
 use compactor_job::verify;
 use compactor_job::work::Compact;
-use executor_worker::{Executor, cache::Cache};
+use executor_worker::{Executor, Tally, cache::Cache};
 use futures_util::FutureExt;
 use model::{CollectionId, CollectionRow, Configuration, Operation, Space, Timestamp, limits};
 use proptest::collection::vec;
@@ -186,9 +186,10 @@ impl Collection {
             manifest: row.manifest.clone(),
             dimension: row.dimension,
             space: row.configuration.space,
+            ef_search: 100,
         };
-        let executor = Executor { store: &self.store, runtime: self.world.clone(), cache };
-        let answer = executor.run(&QueryPlan { source, read: read.clone(), level }).await?;
+        let executor = Executor { store: &self.store, runtime: self.world.clone(), cache, tally: Tally::default() };
+        let answer = executor.run(&QueryPlan { source, read: read.clone(), level, explain: false }).await?;
         Ok((answer.hits, answer.count))
     }
 

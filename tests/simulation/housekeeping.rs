@@ -205,7 +205,7 @@ impl World {
     /// Number and hash of all live rows.
     async fn live_rows(&self, base: &Base) -> Result<(u64, SetHash), StoredError> {
         let blocks = RefCell::default();
-        let reader = StoredReader { store: &self.store, blocks: &blocks, room: &0 };
+        let reader = StoredReader { store: &self.store, blocks: &blocks, room: &0, tally: None };
         reader.open(base).await?;
         let (mut rows, mut sum) = (0, 0_u128);
         let mut scan = RowScan::new(base);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use catalog::MemoryCatalog;
 use executor_worker::{Executor, cache::Cache};
 use gateway_worker::memory::Memory;
-use gateway_worker::{Executors, Gateway, Settings};
+use gateway_worker::{Executors, Gateway, Settings, Spent};
 use http::Request;
 use model::{CollectionId, keys, limits};
 use query::{Answer, PlanError, QueryPlan};
@@ -518,6 +518,7 @@ impl World {
             memory: &memory,
             settings: Settings { allow_reset: false, store_name: STORE_NAME.to_owned(), log: |_| {} },
             written: RefCell::default(),
+            spent: Spent::default(),
         };
         let response = gateway.handle(request, &format!("{call:032x}")).await;
         answered(&response);
@@ -588,7 +589,8 @@ impl Executors for Pool<'_> {
         let answer = within(
             runtime,
             limits::EXECUTORS_TIMEOUT_MS,
-            Executor { store, runtime: runtime.clone(), cache: &cache }.run(plan),
+            Executor { store, runtime: runtime.clone(), cache: &cache, tally: executor_worker::Tally::default() }
+                .run(plan),
         )
         .await;
         network.runtime.sleep(network.hop_ms()).await;

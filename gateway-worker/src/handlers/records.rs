@@ -2,7 +2,7 @@
 
 use super::{Answered, Call};
 use crate::idempotency::RequestKey;
-use crate::reads::check_scope;
+use crate::reads::{ReadOptions, check_scope};
 use crate::routes::{Scope, Verb};
 use crate::wire::records::{self, Batch, Delete, ReadRequest};
 use crate::wire::{ApiError, body, responses, schema, unbuilt};
@@ -10,7 +10,7 @@ use crate::{Executors, Gateway};
 use catalog::Catalog;
 use http::StatusCode;
 use model::{CollectionId, Filter};
-use query::{Read, ReadLevel};
+use query::Read;
 use runtime::Runtime;
 use storage::ObjectStore;
 
@@ -44,9 +44,9 @@ where
     match request {
         Request::Write(batch, done) => records.write(batch, done).await,
         Request::Delete(delete) => records.delete(delete).await,
-        Request::Get(get) => records.get(get).await,
-        Request::Query(query) => records.query(query).await,
-        Request::Count(level) => records.count(level).await,
+        Request::Get(get, options) => records.get(get, options).await,
+        Request::Query(query, options) => records.query(query, options).await,
+        Request::Count(options) => records.count(options).await,
         Request::IndexingStatus => records.indexing_status().await,
         Request::Unbuilt { message, filters } => records.refuse(message, &filters).await,
     }
@@ -57,9 +57,9 @@ enum Request {
     /// With the status of its success.
     Write(Batch, StatusCode),
     Delete(Delete),
-    Get(ReadRequest),
-    Query(ReadRequest),
-    Count(ReadLevel),
+    Get(ReadRequest, ReadOptions),
+    Query(ReadRequest, ReadOptions),
+    Count(ReadOptions),
     IndexingStatus,
     /// What this server does not have, and how it says so: where Chroma's single-node server has it not either, in the
     /// words of that one. `filters` must go with the collection's schema.
@@ -77,9 +77,9 @@ impl Request {
             Verb::Upsert => Request::Write(call.parse(records::upsert)?, StatusCode::OK),
             Verb::Update => Request::Write(call.parse(records::update)?, StatusCode::OK),
             Verb::Delete => Request::Delete(call.parse(records::delete)?),
-            Verb::Get => Request::Get(call.parse(records::get)?),
-            Verb::Query => Request::Query(call.parse(records::query)?),
-            Verb::Count => Request::Count(body::read_level(call.query())?),
+            Verb::Get => Request::Get(call.parse(records::get)?, body::read_options(call.query())?),
+            Verb::Query => Request::Query(call.parse(records::query)?, body::read_options(call.query())?),
+            Verb::Count => Request::Count(body::read_options(call.query())?),
             Verb::Search => Request::Unbuilt {
                 message: "Error executing plan: Not implemented: Search operation is not implemented for local executor",
                 filters: call.parse(unbuilt::search)?,
@@ -111,24 +111,18 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Records<'_, '_, S, C,
         Ok(responses::json(StatusCode::OK, responses::deleted(deleted)))
     }
 
-    async fn get(&self, request: ReadRequest) -> Answered {
-        let answer = self
-            .gateway
-            .read(self.scope, self.id, |row| request.check(row), &request.read, ReadLevel::default())
-            .await?;
+    async fn get(&self, request: ReadRequest, options: ReadOptions) -> Answered {
+        let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read, options).await?;
         Ok(responses::json(StatusCode::OK, responses::get(&answer, &request.include)))
     }
 
-    async fn query(&self, request: ReadRequest) -> Answered {
-        let answer = self
-            .gateway
-            .read(self.scope, self.id, |row| request.check(row), &request.read, ReadLevel::default())
-            .await?;
+    async fn query(&self, request: ReadRequest, options: ReadOptions) -> Answered {
+        let answer = self.gateway.read(self.scope, self.id, |row| request.check(row), &request.read, options).await?;
         Ok(responses::json(StatusCode::OK, responses::query(&answer, &request.include)))
     }
 
-    async fn count(&self, level: ReadLevel) -> Answered {
-        let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count, level).await?;
+    async fn count(&self, options: ReadOptions) -> Answered {
+        let answer = self.gateway.read(self.scope, self.id, |_| Ok(()), &Read::Count, options).await?;
         Ok(responses::json(StatusCode::OK, responses::count(answer.count)))
     }
 

@@ -50,7 +50,7 @@ impl Ask for Scripted<'_> {
         self.asked.borrow_mut().push(executor);
         let state = self.states.borrow()[executor];
         match state {
-            State::Well => Ok(Ok(Answer { end: LogEnd::EMPTY, hits: Vec::new(), count: 0 })),
+            State::Well => Ok(Ok(Answer { end: LogEnd::EMPTY, hits: Vec::new(), count: 0, explain: None })),
             State::Broken => Err("gone".to_owned()),
             State::Hanging => std::future::pending().await,
             State::WithoutStore => Ok(Err(PlanError::Unavailable("no store".to_owned()))),
@@ -93,8 +93,9 @@ impl World {
             manifest: Manifest::default(),
             dimension: None,
             space: Space::L2,
+            ef_search: 100,
         };
-        let plan = QueryPlan { source, read: Read::Count, level: query::ReadLevel::default() };
+        let plan = QueryPlan { source, read: Read::Count, level: query::ReadLevel::default(), explain: false };
         let answer = run_to_end(pool.run(&plan));
         (self.asked.take(), answer)
     }

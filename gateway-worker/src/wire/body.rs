@@ -1,10 +1,10 @@
 //! Request bodies and query strings: bytes to typed values, or the status that says why not.
 
 use super::ApiError;
+use crate::reads::ReadOptions;
 use catalog::Page;
 use model::bounded::{self, NoRoom};
 use model::limits;
-use query::ReadLevel;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use std::str::FromStr;
@@ -107,9 +107,10 @@ pub fn page(query: Option<&str>) -> Result<Page, ApiError> {
     Ok(Page { limit: limit.map(u64::from), offset: offset.map_or(0, u64::from) })
 }
 
-/// `read_level` of a count; 400 if it is none.
-pub fn read_level(query: Option<&str>) -> Result<ReadLevel, ApiError> {
-    Ok(parameter(query, "read_level")?.unwrap_or_default())
+/// `read_level`, which Chroma knows of a count, and `explain` of the query string; 400 if they are none.
+pub fn read_options(query: Option<&str>) -> Result<ReadOptions, ApiError> {
+    let level = parameter(query, "read_level")?.unwrap_or_default();
+    Ok(ReadOptions { level, explain: parameter(query, "explain")?.unwrap_or_default() })
 }
 
 fn parameter<T: FromStr>(query: Option<&str>, name: &str) -> Result<Option<T>, ApiError>

@@ -6,7 +6,7 @@ use catalog::DatabaseRow;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use model::{Metadata, Timestamp, limits};
-use query::{Answer, Hit};
+use query::{Answer, Explain, Hit};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -44,6 +44,7 @@ pub fn get(answer: &Answer, include: &IncludeList) -> Bytes {
         uris: include.has(Field::Uris).then_some(Column(hits, uri)),
         metadatas: include.has(Field::Metadatas).then_some(Column(hits, metadata)),
         include,
+        explain: answer.explain.as_ref(),
     })
 }
 
@@ -58,6 +59,7 @@ pub fn query(answer: &Answer, include: &IncludeList) -> Bytes {
         metadatas: include.has(Field::Metadatas).then_some(Columns(hits, metadata)),
         distances: include.has(Field::Distances).then_some(Columns(hits, distance)),
         include,
+        explain: answer.explain.as_ref(),
     })
 }
 
@@ -69,6 +71,8 @@ struct GetAnswer<'a> {
     uris: Option<Column<'a, Option<&'a str>>>,
     metadatas: Option<Column<'a, Option<Visible<'a>>>>,
     include: &'a IncludeList,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a Explain>,
 }
 
 #[derive(Serialize)]
@@ -80,6 +84,8 @@ struct QueryAnswer<'a> {
     metadatas: Option<Columns<'a, Option<Visible<'a>>>>,
     distances: Option<Columns<'a, Option<f32>>>,
     include: &'a IncludeList,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a Explain>,
 }
 
 /// One field of all hits.

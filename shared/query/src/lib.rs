@@ -18,7 +18,7 @@
 //!
 //! let collection = CollectionId::from_u128(7);
 //! let manifest = Manifest::default();
-//! let source = Source { collection, generation: 0, manifest, dimension: Some(2), space: Space::L2 };
+//! let source = Source { collection, generation: 0, manifest, dimension: Some(2), space: Space::L2, ef_search: 100 };
 //! let nearest = Read::Query {
 //!     vectors: vec![vec![3.0, 3.0]],
 //!     n_results: 1,
@@ -43,5 +43,5 @@ pub mod testing;
 
 pub use eval::{CompiledFilter, Fields, FilterError};
 pub use overlay::{Begun, NothingStored, Origin, Overlay, Rival, STORED_GROUP, Scan, Stored, StoredRow};
-pub use plan::{Answer, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
+pub use plan::{Answer, Explain, ExplainedRead, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
 pub use top_k::TopK;

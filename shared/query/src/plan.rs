@@ -16,6 +16,9 @@ pub struct QueryPlan {
     /// How much of what was written must be seen.
     #[serde(default)]
     pub level: ReadLevel,
+    /// Whether the answer says how it was found.
+    #[serde(default)]
+    pub explain: bool,
 }
 
 /// How much of what was written a read must see.
@@ -59,6 +62,9 @@ pub struct Source {
     pub dimension: Option<u32>,
     /// How distances are measured.
     pub space: Space,
+    /// How hard nearest neighbours are looked for: 100 is the usual effort, twice that twice as much. Less is as the usual.
+    #[serde(default)]
+    pub ef_search: u64,
 }
 
 /// What to read.
@@ -151,6 +157,43 @@ pub struct Answer {
     pub hits: Vec<Vec<Hit>>,
     /// The number of records, for count; of ids matched, for match.
     pub count: u64,
+    /// How it was found, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<Explain>,
+}
+
+/// How an answer was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// Reads of the store that waited for each other: the longest chain.
+    pub waves: u32,
+    /// Bytes of all bodies that were read.
+    pub bytes: u64,
+    /// What was read, in the order of the answers.
+    pub reads: Vec<ExplainedRead>,
+    /// Blocks, leaves and rows that the isolate had kept, and that were not read.
+    pub kept: u64,
+    /// Leaves of vector indexes that were looked at: the probes.
+    pub leaves: u64,
+    /// Vectors whose distances were estimated by codes.
+    pub estimated: u64,
+    /// Candidates whose exact distances were measured.
+    pub measured: u64,
+    /// Linear memory of the isolate, in bytes: it never shrinks. 0 where that is not known.
+    pub memory_bytes: u64,
+}
+
+/// A read of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedRead {
+    /// The object's key.
+    pub object: String,
+    /// The bytes of it that were asked for; `None` is all.
+    pub range: Option<(u64, u64)>,
+    /// Length of the body; `None`: there was no such object, as behind the end of a log.
+    pub bytes: Option<u64>,
+    /// Its place in the longest chain of reads that led to it, from 1.
+    pub wave: u32,
 }
 
 /// One record of an answer.

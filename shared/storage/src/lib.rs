@@ -1,7 +1,7 @@
 //! The object store: a narrow port, its adapters, decorators that add behaviour, and the contract all of them keep.
 //!
 //! It knows keys and bytes and none of Opal's types (of `model` only the limits). In reading order: [`ObjectStore`], [`PutMode`], the errors;
-//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`], [`Lanes`],
+//! [`MemoryStore`], [`S3Store`] and, in Workers, `R2Store`, of which `BoundStore` takes the one that is configured; [`Retry`], [`Lanes`], [`Observed`],
 //! [`Edge`] (with, in Workers, `CacheApi`) and (for tests) `Faulty`; `contract`, the suite that every adapter passes; [`probe`], which refuses a store that ignores
 //! conditions; [`races`], which finds one that honours them only as long as nobody hurries.
 //!
@@ -32,6 +32,7 @@ mod edge;
 mod faulty;
 mod lanes;
 mod memory;
+mod observed;
 mod probe;
 #[cfg(target_arch = "wasm32")]
 mod r2;
@@ -50,6 +51,7 @@ pub use edge::{Edge, EdgeCache};
 pub use faulty::{Counts, Fate, Fault, Faulty, OperationKind};
 pub use lanes::Lanes;
 pub use memory::MemoryStore;
+pub use observed::{Observed, ObservedRead, Reads};
 pub use probe::{ProbeError, probe};
 #[cfg(target_arch = "wasm32")]
 pub use r2::R2Store;

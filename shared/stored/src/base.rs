@@ -78,6 +78,8 @@ impl Hidden {
 pub struct OpenSegment {
     /// As the manifest names it; its delete vector may be an older one.
     pub named: SegmentRef,
+    /// The prefix, to be shared by what is kept of it.
+    pub(crate) prefix: Rc<str>,
     pub(crate) head: OnceCell<Segment>,
     pub(crate) filter: OnceCell<IdFilter>,
     pub(crate) positions: OnceCell<Vec<Position>>,
@@ -87,6 +89,7 @@ pub struct OpenSegment {
 impl OpenSegment {
     fn new(named: SegmentRef) -> Self {
         OpenSegment {
+            prefix: named.prefix.as_str().into(),
             named,
             head: OnceCell::new(),
             filter: OnceCell::new(),
@@ -161,6 +164,11 @@ impl Base {
     pub fn bytes(&self) -> usize {
         let dead = self.dead.iter().filter_map(OnceCell::get).map(DeleteVector::bytes).sum::<usize>();
         self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + dead
+    }
+
+    /// Size of all segments, in bytes.
+    pub(crate) fn bytes_stored(&self) -> u64 {
+        self.manifest.segments.iter().map(|segment| segment.bytes).sum()
     }
 
     /// The dead rows of segment number `segment`. Panics unless [`crate::StoredReader::open`] has succeeded.

@@ -3,16 +3,19 @@
 use crate::{StoredError, StoredReader};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use model::limits;
+use segment::row::{Row, RowView};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use storage::{ObjectStore, ReadError};
 
 /// Ranges of one object that are no farther apart than this, in bytes, are read as one: a read takes as long as some hundred
 /// kilobytes of it.
 const GAP_BYTES: u64 = 128 * 1024;
 /// Ranges are joined up to this size, in bytes: several connections bring more than one.
-const JOINED_BYTES: u64 = 1024 * 1024;
+const JOINED_BYTES: u64 = 2 * 1024 * 1024;
+/// Gets that are under way at once, where the store itself sets no bound (as [`storage::Lanes`] does in Workers).
+const GETS_MAX: usize = 64;
 
 /// A stretch of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,20 +46,39 @@ impl Room for usize {
     }
 }
 
-/// The blocks that an isolate keeps: objects never change, so none is ever out of date.
+/// What an isolate keeps of objects: stretches as they are, leaves that match their checksums, and rows that were looked at.
+/// Objects never change, so nothing is ever out of date.
 #[derive(Default)]
 pub struct Blocks {
-    kept: HashMap<Block, Kept>,
+    kept: HashMap<Key, Kept>,
     bytes: usize,
     clock: u64,
 }
 
+/// What something is of that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Block(Block),
+    /// Of the segment with this prefix.
+    Leaf(Rc<str>, usize),
+    /// Of the segment with this prefix. A row alone: its neighbours in the batch are seldom wanted with it, and take thirty
+    /// times as much.
+    Row(Rc<str>, u32),
+}
+
 struct Kept {
-    body: Bytes,
+    body: Body,
+    bytes: usize,
     used_at: u64,
 }
 
-/// What a kept block takes besides its bytes, about.
+#[derive(Clone)]
+enum Body {
+    Bytes(Bytes),
+    Row(Rc<Row>),
+}
+
+/// What something takes that is kept, besides its bytes, about.
 const KEPT_BYTES: usize = 200;
 
 impl Blocks {
@@ -65,18 +87,41 @@ impl Blocks {
         self.bytes
     }
 
-    fn get(&mut self, block: &Block) -> Option<Bytes> {
+    pub(crate) fn get(&mut self, key: &Key) -> Option<Bytes> {
+        match self.body(key)? {
+            Body::Bytes(body) => Some(body),
+            Body::Row(_) => None,
+        }
+    }
+
+    pub(crate) fn get_row(&mut self, key: &Key) -> Option<Rc<Row>> {
+        match self.body(key)? {
+            Body::Row(row) => Some(row),
+            Body::Bytes(_) => None,
+        }
+    }
+
+    fn body(&mut self, key: &Key) -> Option<Body> {
         self.clock += 1;
-        let kept = self.kept.get_mut(block)?;
+        let kept = self.kept.get_mut(key)?;
         kept.used_at = self.clock;
         Some(kept.body.clone())
     }
 
-    fn insert(&mut self, block: Block, body: Bytes) {
+    pub(crate) fn insert(&mut self, key: Key, body: Bytes) {
+        self.put(key, body.len(), Body::Bytes(body));
+    }
+
+    pub(crate) fn insert_row(&mut self, key: Key, row: &RowView<'_>) {
+        self.put(key, row.bytes() + size_of::<Row>(), Body::Row(Rc::new(row.to_row())));
+    }
+
+    fn put(&mut self, key: Key, bytes: usize, body: Body) {
         self.clock += 1;
-        self.bytes += body.len() + KEPT_BYTES;
-        if let Some(old) = self.kept.insert(block, Kept { body, used_at: self.clock }) {
-            self.bytes -= old.body.len() + KEPT_BYTES;
+        let bytes = bytes + KEPT_BYTES;
+        self.bytes += bytes;
+        if let Some(old) = self.kept.insert(key, Kept { body, bytes, used_at: self.clock }) {
+            self.bytes -= old.bytes;
         }
     }
 
@@ -85,8 +130,7 @@ impl Blocks {
         if self.bytes <= bytes_max {
             return;
         }
-        let mut by_age: Vec<(u64, usize)> =
-            self.kept.values().map(|kept| (kept.used_at, kept.body.len() + KEPT_BYTES)).collect();
+        let mut by_age: Vec<(u64, usize)> = self.kept.values().map(|kept| (kept.used_at, kept.bytes)).collect();
         by_age.sort_unstable();
         // Somewhat more than it must be, so that a full cache is not sorted for every block.
         let (target, mut left, mut oldest) = (bytes_max - bytes_max / 8, self.bytes, 0);
@@ -102,40 +146,72 @@ impl Blocks {
 }
 
 impl<S: ObjectStore> StoredReader<'_, S> {
-    /// The bytes of `blocks`, in their order.
+    /// The bytes of `blocks`, in their order; `check` sees those that were not kept before they are.
     ///
-    /// Cost: a get for each run of blocks of one object that are not kept and lie close together, at most
-    /// [`limits::CONNECTIONS_MAX`] at a time.
-    ///
-    /// Errors: [`StoredError::Missing`] if an object is not there or ends before a block does.
-    pub async fn fetch(&self, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
+    /// Cost: that of [`StoredReader::read`] for those that were not kept.
+    pub async fn fetch(
+        &self,
+        blocks: &[Block],
+        check: impl Fn(usize, &[u8]) -> Result<(), StoredError>,
+    ) -> Result<Vec<Bytes>, StoredError> {
+        let keys: Vec<Key> = blocks.iter().cloned().map(Key::Block).collect();
+        self.kept_or_read(&keys, |at| blocks[at].clone(), check).await
+    }
+
+    /// What `keys` stand for, in their order: what is not kept is read where `block` says.
+    pub(crate) async fn kept_or_read(
+        &self,
+        keys: &[Key],
+        block: impl Fn(usize) -> Block,
+        check: impl Fn(usize, &[u8]) -> Result<(), StoredError>,
+    ) -> Result<Vec<Bytes>, StoredError> {
         let mut bodies: Vec<Option<Bytes>> = {
             let mut kept = self.blocks.borrow_mut();
-            blocks.iter().map(|block| kept.get(block).or_else(|| block.is_empty().then(Bytes::new))).collect()
+            keys.iter().map(|key| kept.get(key)).collect()
         };
-        let mut missing: Vec<usize> = (0..blocks.len()).filter(|at| bodies[*at].is_none()).collect();
-        missing.sort_by(|a, b| {
+        let missing: Vec<usize> = (0..keys.len()).filter(|at| bodies[*at].is_none()).collect();
+        self.tell_found(keys.len() - missing.len());
+        let blocks: Vec<Block> = missing.iter().map(|at| block(*at)).collect();
+        for (at, body) in missing.into_iter().zip(self.read(&blocks).await?) {
+            check(at, &body)?;
+            self.blocks.borrow_mut().insert(keys[at].clone(), body.clone());
+            bodies[at] = Some(body);
+        }
+        self.fit();
+        Ok(bodies.into_iter().map(|body| body.expect("each was kept or read")).collect())
+    }
+
+    pub(crate) fn tell_found(&self, more: usize) {
+        if let Some(tally) = self.tally {
+            tally.kept.add(more);
+        }
+    }
+
+    /// Drops what there is no room for.
+    pub(crate) fn fit(&self) {
+        self.blocks.borrow_mut().fit(self.room.blocks_bytes());
+    }
+
+    /// The bytes of `blocks`, in their order, from the bucket.
+    ///
+    /// Cost: a get for each run of blocks of one object that lie close together.
+    ///
+    /// Errors: [`StoredError::Missing`] if an object is not there or ends before a block does.
+    pub async fn read(&self, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
+        let mut sorted: Vec<usize> = (0..blocks.len()).filter(|at| !blocks[*at].is_empty()).collect();
+        sorted.sort_by(|a, b| {
             let place = |at: &usize| (&blocks[*at].key, blocks[*at].range.start, blocks[*at].range.end);
             place(a).cmp(&place(b))
         });
-        let runs = runs(&missing, blocks);
-        let gets =
-            runs.into_iter().map(|run| async move { Ok::<_, StoredError>((run, self.get_run(run, blocks).await?)) });
-        let mut gets = std::pin::pin!(stream::iter(gets).buffer_unordered(limits::CONNECTIONS_MAX));
+        let gets = runs(&sorted, blocks)
+            .into_iter()
+            .map(|run| async move { Ok::<_, StoredError>((run, self.get_run(run, blocks).await?)) });
+        let mut gets = std::pin::pin!(stream::iter(gets).buffer_unordered(GETS_MAX));
+        let mut bodies = vec![Bytes::new(); blocks.len()];
         while let Some((run, parts)) = gets.try_next().await? {
-            for (at, part) in run.iter().zip(parts) {
-                self.blocks.borrow_mut().insert(blocks[*at].clone(), part.clone());
-                bodies[*at] = Some(part);
-            }
+            run.iter().zip(parts).for_each(|(at, part)| bodies[*at] = part);
         }
-        self.blocks.borrow_mut().fit(self.room.blocks_bytes());
-        Ok(bodies.into_iter().map(|body| body.expect("each block was kept or fetched")).collect())
-    }
-
-    /// The same of blocks that the caller keeps in another form: they are not kept here as well.
-    pub(crate) async fn fetch_once(&self, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
-        let kept = std::cell::RefCell::default();
-        StoredReader { store: self.store, blocks: &kept, room: &0 }.fetch(blocks).await
+        Ok(bodies)
     }
 
     /// The blocks of a run, by one get.
@@ -206,11 +282,12 @@ mod tests {
     fn the_least_recently_used_go_first() {
         let mut blocks = Blocks::default();
         let body = Bytes::from(vec![0; 1000]);
-        (0..10).for_each(|n| blocks.insert(block("a", n..n + 1), body.clone()));
-        assert!(blocks.get(&block("a", 0..1)).is_some());
+        let key = |n| Key::Block(block("a", n..n + 1));
+        (0..10).for_each(|n| blocks.insert(key(n), body.clone()));
+        assert!(blocks.get(&key(0)).is_some());
         blocks.fit(4 * 1200);
         assert!(blocks.bytes() <= 4 * 1200);
-        let kept: Vec<u64> = (0..10).filter(|n| blocks.get(&block("a", *n..n + 1)).is_some()).collect();
+        let kept: Vec<u64> = (0..10).filter(|n| blocks.get(&key(*n)).is_some()).collect();
         assert_eq!(kept, [0, 8, 9]);
     }
 }

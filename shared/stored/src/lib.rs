@@ -5,7 +5,7 @@
 //!
 //! - [`Base`]: the segments of a manifest, opened as they are needed; [`Place`]: a row of one of them
 //! - [`StoredReader`]: ids to places, places to rows, all rows in order: the file of this crate that awaits, with `fetch`
-//! - [`Blocks`]: byte ranges that are kept
+//! - [`Blocks`]: what is kept of objects
 //! - [`Layer`]: what a log changes of a base, and nothing else
 
 #![allow(async_fn_in_trait, reason = "isolates have one thread: no future here need be Send")]
@@ -17,12 +17,14 @@ mod fetch;
 mod layer;
 mod leaves;
 mod reader;
+mod tally;
 
 pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
 pub use fetch::{Block, Blocks, Room};
 pub use layer::{Fact, Facts, Layer, Questions, Wanted};
 pub use leaves::Slots;
 pub use reader::{RowScan, StoredReader};
+pub use tally::{Count, Tally};
 
 /// Why stored rows could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

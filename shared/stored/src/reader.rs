@@ -1,24 +1,29 @@
 //! Ids to places, places to rows, and all rows in the order of their positions.
 
-use crate::StoredError;
 use crate::base::{Base, OpenSegment, Place};
-use crate::fetch::{Block, Blocks, Room};
+use crate::fetch::{Block, Blocks, Key, Room};
 use crate::leaves::Slots;
+use crate::{StoredError, Tally};
 use bytes::Bytes;
+use futures_util::future::{join, join3};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use model::{DeleteVectorPlace, Position, SegmentRef, limits};
 use segment::ids::{Found, IdIndex};
-use segment::row::RowView;
+use segment::row::{Row, RowView};
 use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment, SegmentError};
 use std::cell::{OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use storage::ObjectStore;
 
 /// Ids from which on it is worth while to have a filter, which tells what is not there.
 const IDS_WITHOUT_FILTER: usize = 8;
 /// Batches that are read together when rows are read by place.
 const BATCHES_TOGETHER: usize = 48;
+/// Rows that are looked at by place are kept if they are no more than this: more will hardly be wanted again together, and
+/// would drive out what is.
+const KEPT_ROWS_MAX: usize = 1_024;
 
 /// Reads the segments of a base.
 #[derive(Clone, Copy)]
@@ -29,6 +34,8 @@ pub struct StoredReader<'a, S> {
     pub blocks: &'a RefCell<Blocks>,
     /// How many of their bytes may be kept.
     pub room: &'a dyn Room,
+    /// Where it is counted what was kept, if anybody wants to know.
+    pub tally: Option<&'a Tally>,
 }
 
 impl<S: ObjectStore> StoredReader<'_, S> {
@@ -39,16 +46,46 @@ impl<S: ObjectStore> StoredReader<'_, S> {
 
     /// The bytes of `blocks`, and in the same wave what opens all segments: of small segments by the same gets.
     async fn open_beside(&self, base: &Base, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
-        let is_missing = |(_, segment): &(u32, &OpenSegment)| segment.head.get().is_none();
-        let missing: Vec<&OpenSegment> = base.numbered().filter(is_missing).map(|(_, segment)| segment).collect();
+        let (bodies, opened) = join(self.read_heads(base, blocks, |_| true), self.open_dead(base)).await;
+        opened?;
+        bodies
+    }
+
+    /// Opens what a search needs: leaf indexes, heads of segments without one, and delete vectors. Cost: a get for each that
+    /// is not known yet, all at once.
+    pub async fn open_searched(&self, base: &Base) -> Result<(), StoredError> {
+        let heads = self.read_heads(base, &[], |segment| segment.named.index.is_none());
+        let (indexes, heads, dead) = join3(self.read_indexes(base), heads, self.open_dead(base)).await;
+        indexes.and(heads.map(drop)).and(dead)
+    }
+
+    /// Opens what [`StoredReader::visit`] needs of the same arguments, if a search has opened the rest. Cost: a get for each head
+    /// that is not known yet, all at once.
+    pub async fn open_for(&self, base: &Base, places: &[Place], slots: &Slots) -> Result<(), StoredError> {
+        let by_row: BTreeSet<u32> =
+            places.iter().filter(|place| !slots.contains_key(place)).map(|place| place.segment).collect();
+        let is_wanted = |segment: &OpenSegment| {
+            by_row.iter().any(|number| std::ptr::eq(&*base.segments[*number as usize], segment))
+        };
+        self.read_heads(base, &[], is_wanted).await.map(drop)
+    }
+
+    /// The bytes of `blocks`, and beside them the heads that are wanted and not known.
+    async fn read_heads(
+        &self,
+        base: &Base,
+        blocks: &[Block],
+        is_wanted: impl Fn(&OpenSegment) -> bool,
+    ) -> Result<Vec<Bytes>, StoredError> {
+        let segments = base.numbered().map(|(_, segment)| segment);
+        let missing: Vec<&OpenSegment> =
+            segments.filter(|segment| is_wanted(segment) && segment.head.get().is_none()).collect();
         let heads = missing.iter().map(|segment| {
             let place = segment::head_place(&segment.named);
             segment.block(&place.part, place.range)
         });
         let all: Vec<Block> = blocks.iter().cloned().chain(heads).collect();
-        let (bodies, opened) = futures_util::future::join(self.fetch(&all), self.open_dead(base)).await;
-        opened?;
-        let mut bodies = bodies?;
+        let mut bodies = self.fetch(&all, unchecked).await?;
         for (segment, body) in missing.into_iter().zip(bodies.split_off(blocks.len())) {
             let head = Segment::open(&body).map_err(|error| segment.damaged(&error))?;
             let is_same = (head.rows(), head.dimension()) == (segment.named.rows, segment.named.dimension as usize);
@@ -176,7 +213,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             Ok(segment.block(&place.part, place.range))
         };
         let blocks = missing.iter().map(block).collect::<Result<Vec<_>, StoredError>>()?;
-        for (segment, body) in missing.iter().zip(self.fetch(&blocks).await?) {
+        for (segment, body) in missing.iter().zip(self.fetch(&blocks, unchecked).await?) {
             let section = decode(segment.head(), &body).map_err(|error| segment.damaged(&error))?;
             let _ = cell(segment).set(section);
         }
@@ -186,7 +223,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     /// Hands the rows at `places`, ascending and without repetition, to `take`: in that order if `slots` is empty. Where
     /// `slots` says that a row lies in a leaf index as well, it is read there. Segments, or their indexes, are open.
     ///
-    /// Cost: a get for each run of neighbouring batches; memory for 48 of them.
+    /// Cost: a get for each run of neighbouring batches with rows that are not kept; memory for 48 batches.
     pub async fn visit<E: From<StoredError>>(
         &self,
         base: &Base,
@@ -194,21 +231,79 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         slots: &Slots,
         mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let batches = visits(base, places, slots);
-        for together in batches.chunks(BATCHES_TOGETHER) {
-            let block = |visit: &Visit| base.segments[visit.segment as usize].batch_block(&visit.batch);
-            let blocks: Vec<Block> = together.iter().map(block).collect();
-            for (visit, body) in together.iter().zip(self.fetch(&blocks).await?) {
-                let segment = &base.segments[visit.segment as usize];
-                let batch = match visit.is_near {
-                    true => segment.index().decode_near_batch(&visit.batch, &body),
-                    false => segment.head().decode_batch(&visit.batch, &body),
-                };
-                let batch = batch.map_err(|error| segment.damaged(&error))?;
-                visit.rows.iter().try_for_each(|(place, at)| take(*place, &batch.row(*at)))?;
+        let are_kept = places.len() <= KEPT_ROWS_MAX;
+        let mut visits = self.visits(base, places, slots);
+        while !visits.is_empty() {
+            let is_within = |visit: &Visit, batches: &mut usize| {
+                *batches += usize::from(matches!(visit, Visit::Batch { .. }));
+                *batches <= BATCHES_TOGETHER
+            };
+            let mut batches = 0;
+            let count = visits.iter().take_while(|visit| is_within(visit, &mut batches)).count();
+            let later = visits.split_off(count);
+            let blocks: Vec<Block> = visits.iter().filter_map(|visit| visit.block(base)).collect();
+            let mut bodies = self.read(&blocks).await?.into_iter();
+            for visit in visits {
+                match visit {
+                    Visit::Kept(place, row) => take(place, &row.view())?,
+                    Visit::Batch { segment: number, is_near, place, rows } => {
+                        let segment = &base.segments[number as usize];
+                        let body = bodies.next().expect("as many bodies as batches");
+                        let batch = match is_near {
+                            true => segment.index().decode_near_batch(&place, &body),
+                            false => segment.head().decode_batch(&place, &body),
+                        };
+                        let batch = batch.map_err(|error| segment.damaged(&error))?;
+                        for (place, at) in rows {
+                            let row = batch.row(at);
+                            if are_kept {
+                                self.keep(base, place, &row);
+                            }
+                            take(place, &row)?;
+                        }
+                    }
+                }
             }
+            self.fit();
+            visits = later;
         }
         Ok(())
+    }
+
+    /// Keeps a row, so that [`StoredReader::visit`] need not read it.
+    pub fn keep(&self, base: &Base, place: Place, row: &RowView<'_>) {
+        self.blocks.borrow_mut().insert_row(row_key(base, place), row);
+    }
+
+    /// What there is to visit, in the order of rows: each batch once, and rows that are kept.
+    fn visits(&self, base: &Base, places: &[Place], slots: &Slots) -> Vec<Visit> {
+        let mut rows: Vec<(u32, bool, u32, Place)> = places
+            .iter()
+            .map(|place| {
+                let slot = slots.get(place);
+                (place.segment, slot.is_some(), slot.copied().unwrap_or(place.row), *place)
+            })
+            .collect();
+        if !slots.is_empty() {
+            rows.sort_unstable();
+        }
+        let mut kept = self.blocks.borrow_mut();
+        let mut visits: Vec<Visit> = Vec::new();
+        for (segment, is_near, at, place) in rows {
+            if let Some(row) = kept.get_row(&row_key(base, place)) {
+                self.tell_found(1);
+                visits.push(Visit::Kept(place, row));
+            } else if let Some(Visit::Batch { rows, .. }) =
+                visits.last_mut().filter(|last| last.is_with(segment, is_near, at))
+            {
+                rows.push((place, at));
+            } else {
+                let open = &base.segments[segment as usize];
+                let batch = if is_near { open.index().near_batch_of(at) } else { open.head().batch_of(at) };
+                visits.push(Visit::Batch { segment, is_near, place: batch, rows: vec![(place, at)] });
+            }
+        }
+        visits
     }
 
     /// Hands all live rows to `take`, in the order of their positions, until it breaks. Segments are open.
@@ -229,46 +324,47 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     }
 }
 
-/// A batch, and which of its rows are looked at: where they are in their segment, and their numbers among the batches.
-struct Visit {
-    segment: u32,
-    is_near: bool,
-    batch: BatchPlace,
-    rows: Vec<(Place, u32)>,
+/// A row that is kept, or a batch and which of its rows are looked at: where they are in their segment, and their numbers
+/// among the rows of the batches.
+enum Visit {
+    Kept(Place, Rc<Row>),
+    Batch { segment: u32, is_near: bool, place: BatchPlace, rows: Vec<(Place, u32)> },
 }
 
-/// The batches to read, each once, in the order of their rows.
-fn visits(base: &Base, places: &[Place], slots: &Slots) -> Vec<Visit> {
-    let mut rows: Vec<(u32, bool, u32, Place)> = places
-        .iter()
-        .map(|place| {
-            let slot = slots.get(place);
-            (place.segment, slot.is_some(), slot.copied().unwrap_or(place.row), *place)
-        })
-        .collect();
-    if !slots.is_empty() {
-        rows.sort_unstable();
-    }
-    let mut visits: Vec<Visit> = Vec::new();
-    for (number, is_near, at, place) in rows {
-        let is_in =
-            |visit: &&mut Visit| (visit.segment, visit.is_near) == (number, is_near) && visit.batch.rows.contains(&at);
-        match visits.last_mut().filter(is_in) {
-            Some(visit) => visit.rows.push((place, at)),
-            None => {
-                let segment = &base.segments[number as usize];
-                let batch = if is_near { segment.index().near_batch_of(at) } else { segment.head().batch_of(at) };
-                visits.push(Visit { segment: number, is_near, batch, rows: vec![(place, at)] });
+impl Visit {
+    /// Whether it is the batch that has this row.
+    fn is_with(&self, number: u32, near: bool, at: u32) -> bool {
+        match self {
+            Visit::Kept(..) => false,
+            Visit::Batch { segment, is_near, place, .. } => {
+                (*segment, *is_near) == (number, near) && place.rows.contains(&at)
             }
         }
     }
-    visits
+
+    fn block(&self, base: &Base) -> Option<Block> {
+        match self {
+            Visit::Kept(..) => None,
+            Visit::Batch { segment, place, .. } => Some(base.segments[*segment as usize].batch_block(place)),
+        }
+    }
+}
+
+fn row_key(base: &Base, place: Place) -> Key {
+    Key::Row(Rc::clone(&base.segments[place.segment as usize].prefix), place.row)
+}
+
+/// What says itself whether it is right, when it is decoded.
+fn unchecked(_at: usize, _body: &[u8]) -> Result<(), StoredError> {
+    Ok(())
 }
 
 /// Goes through all live rows of a base in the order of their positions.
 pub struct RowScan<'b> {
     base: &'b Base,
     cursors: Vec<Cursor<'b>>,
+    /// Whether what is read is kept: if all of it leaves room for other things. Else it would drive itself out.
+    is_kept: Option<bool>,
     /// Number of the cursor whose row is looked at.
     current: Option<usize>,
 }
@@ -277,11 +373,13 @@ impl<'b> RowScan<'b> {
     /// Before the first row; all segments are open.
     pub fn new(base: &'b Base) -> Self {
         let cursors = base.numbered().map(|(number, segment)| Cursor::new(number, segment)).collect();
-        RowScan { base, cursors, current: None }
+        RowScan { base, cursors, is_kept: None, current: None }
     }
 
     /// Goes on to the next row. Cost: see [`StoredReader::scan_rows`].
     pub async fn next<S: ObjectStore>(&mut self, reader: &StoredReader<'_, S>) -> Result<Option<Place>, StoredError> {
+        let is_small = || self.base.bytes_stored() <= reader.room.blocks_bytes() as u64 / 2;
+        let is_kept = *self.is_kept.get_or_insert_with(is_small);
         loop {
             if let Some(current) = self.current.take() {
                 self.cursors[current].advance();
@@ -289,7 +387,8 @@ impl<'b> RowScan<'b> {
             for cursor in &mut self.cursors {
                 if cursor.must_read() {
                     let blocks = cursor.next_blocks();
-                    let bodies = reader.fetch(&blocks).await?;
+                    let bodies =
+                        if is_kept { reader.fetch(&blocks, unchecked).await } else { reader.read(&blocks).await }?;
                     cursor.take_up(bodies)?;
                 }
             }

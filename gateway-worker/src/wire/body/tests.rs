@@ -1,6 +1,7 @@
 //! What is JSON, what is JSON of another shape, and which status says so.
 
 use super::*;
+use query::ReadLevel;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -119,14 +120,17 @@ fn pages_are_two_unsigned_numbers() {
 }
 
 #[test]
-fn read_levels_are_three() {
-    assert_eq!(read_level(None), Ok(ReadLevel::IndexAndWal));
-    assert_eq!(read_level(Some("read_level=index_only")), Ok(ReadLevel::IndexOnly));
-    assert_eq!(read_level(Some("a=b&read_level=index_and_bounded_wal")), Ok(ReadLevel::IndexAndBoundedWal));
-    let error = read_level(Some("read_level=x")).expect_err("unknown level");
+fn reads_have_a_level_and_may_be_explained() {
+    let options = |level, explain| Ok(ReadOptions { level, explain });
+    assert_eq!(read_options(None), options(ReadLevel::IndexAndWal, false));
+    assert_eq!(read_options(Some("read_level=index_only")), options(ReadLevel::IndexOnly, false));
+    let bounded = Some("a=b&read_level=index_and_bounded_wal&explain=true");
+    assert_eq!(read_options(bounded), options(ReadLevel::IndexAndBoundedWal, true));
+    let refused = |query| read_options(Some(query)).expect_err("no such option").message;
     assert_eq!(
-        error.message,
+        refused("read_level=x"),
         "Failed to deserialize query string: read_level: unknown variant `x`, \
          expected one of `index_and_wal`, `index_only`, `index_and_bounded_wal`"
     );
+    assert!(refused("explain=1").starts_with("Failed to deserialize query string: explain: "));
 }

@@ -30,7 +30,7 @@ fn full_hit() -> Hit {
 }
 
 fn answer(hits: Vec<Vec<Hit>>) -> Answer {
-    Answer { end: LogEnd::EMPTY, hits, count: 0 }
+    Answer { end: LogEnd::EMPTY, hits, count: 0, explain: None }
 }
 
 #[test]

@@ -37,7 +37,14 @@ fn overlay(log: &str) -> Overlay {
 }
 
 fn source(dimension: Option<u32>, space: Space) -> Source {
-    Source { collection: CollectionId::from_u128(1), generation: 0, manifest: Manifest::default(), dimension, space }
+    Source {
+        collection: CollectionId::from_u128(1),
+        generation: 0,
+        manifest: Manifest::default(),
+        dimension,
+        space,
+        ef_search: 100,
+    }
 }
 
 const EVERYTHING: Include = Include { embeddings: true, documents: true, uris: true, metadatas: true };

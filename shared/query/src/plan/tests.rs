@@ -11,12 +11,14 @@ fn plan(filter: Option<Filter>, vectors: Vec<Vec<f32>>) -> QueryPlan {
         manifest: Manifest::default(),
         dimension: Some(2),
         space: Space::Cosine,
+        ef_search: 200,
     };
     let include = Include { embeddings: true, ..Include::default() };
     QueryPlan {
         source,
         read: Read::Query { vectors, n_results: u64::MAX, ids: None, filter, include },
         level: ReadLevel::default(),
+        explain: true,
     }
 }
 
@@ -63,6 +65,6 @@ proptest! {
             uri: None,
             metadata: record.metadata,
         };
-        check_crosses(&Answer { end: LogEnd::EMPTY, hits: vec![vec![hit]], count: 1 });
+        check_crosses(&Answer { end: LogEnd::EMPTY, hits: vec![vec![hit]], count: 1, explain: Some(Explain::default()) });
     }
 }
