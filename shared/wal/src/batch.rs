@@ -4,8 +4,10 @@
 //! may fill half an isolate. What this writes `arrow2` reads, as does any other implementation.
 
 use crate::columns::kind_name;
-use arrow_format::ipc::planus::Builder;
-use arrow_format::ipc::{Buffer, FieldNode, Message, MessageHeader, MetadataVersion, RecordBatch};
+use arrow_format::ipc::planus::{Builder, ReadAsRoot};
+use arrow_format::ipc::{
+    Buffer, FieldNode, Message, MessageHeader, MessageHeaderRef, MessageRef, MetadataVersion, RecordBatch,
+};
 use model::OperationView;
 
 /// Every buffer begins at a multiple of this, counted from the first.
@@ -49,6 +51,32 @@ pub(crate) fn append(stream: &mut Vec<u8>, operations: &[OperationView<'_>], dim
     let mut body = Body { start: stream.len(), stream };
     columns.iter().for_each(|column| body.column(column, operations));
     assert_eq!(body.stream.len() - body.start, body_bytes, "a batch is laid out as it is written");
+}
+
+/// The message that `stream` begins with, without its body, and what follows. `None` if it is not all there.
+pub(crate) fn split_message(stream: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = stream.strip_prefix(&CONTINUATION)?.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(i32::from_le_bytes(*length)).ok()?)
+}
+
+/// Whether `stream`, behind its schema, begins with a record batch, and all lengths in that are of bytes that it has: the
+/// Arrow reader asks for memory, and adds, before it looks at what is there.
+pub(crate) fn lengths_are_true(stream: &[u8]) -> bool {
+    let check = || {
+        let (message, rest) = split_message(stream)?;
+        let message = MessageRef::read_as_root(message).ok()?;
+        let MessageHeaderRef::RecordBatch(batch) = message.header().ok()?? else { return None };
+        let whole = message.body_length().ok()?;
+        let is_there = usize::try_from(whole).is_ok_and(|bytes| bytes <= rest.len());
+        let mut left = whole;
+        for buffer in batch.buffers().ok()?? {
+            left = left.checked_sub(buffer.length()).filter(|_| buffer.length() >= 0 && buffer.offset() >= 0)?;
+        }
+        let mut nodes = batch.nodes().ok()??.iter();
+        let is_plain = batch.compression().ok()?.is_none();
+        Some(is_there && is_plain && left >= 0 && nodes.all(|node| (0..=whole).contains(&node.length())))
+    };
+    check() == Some(true)
 }
 
 /// Where each buffer of a batch will lie.

@@ -145,10 +145,8 @@ fn schema_message(schema: &Schema) -> Vec<u8> {
 /// A sealed stream with the record batches of `body`, which is one as well, under other entries. Cost: one copy.
 pub(crate) fn with_entries(body: &[u8], entries: SchemaMetadata, magic: &[u8; 8]) -> Result<Bytes, FragmentError> {
     let stream = unseal(body, magic)?;
-    let mut cursor = Cursor::new(stream);
-    let mut schema = read::read_stream_metadata(&mut cursor).map_err(damaged)?.schema;
-    schema.metadata = entries;
-    let batches = &stream[usize::try_from(cursor.position()).map_err(damaged)?..];
+    let (metadata, batches) = schema_of(stream)?;
+    let schema = Schema { metadata: entries, ..metadata.schema };
     let mut stream = schema_message(&schema);
     stream.reserve_exact(batches.len() + TRAILER_BYTES);
     stream.extend_from_slice(batches);
@@ -179,13 +177,30 @@ fn unseal<'a>(body: &'a [u8], magic: &[u8; 8]) -> Result<&'a [u8], FragmentError
     Ok(stream)
 }
 
+/// The schema at the start of a stream, which is one that a writer writes, and what is behind it. The Arrow reader asks for as
+/// much memory as the schema says it takes, and does not survive every schema.
+fn schema_of(stream: &[u8]) -> Result<(read::StreamMetadata, &[u8]), FragmentError> {
+    let cut_off = || damaged("the schema is cut off");
+    let (_, batches) = batch::split_message(stream).ok_or_else(cut_off)?;
+    let schema = &stream[..stream.len() - batches.len()];
+    let metadata = read::read_stream_metadata(&mut Cursor::new(schema)).map_err(damaged)?;
+    let dimension = metadata.schema.fields.iter().find_map(|field| match field.data_type {
+        DataType::FixedSizeList(_, dimension) => Some(dimension),
+        _ => None,
+    });
+    let is_ours = dimension != Some(0) && metadata.schema.fields == fields(dimension);
+    if is_ours { Ok((metadata, batches)) } else { Err(damaged("other columns than operations have")) }
+}
+
 /// The entries and the columns of the stream in `body`, whose checksum is right. Cost: one copy of the data.
 pub(crate) fn read(body: &[u8], magic: &[u8; 8]) -> Result<(Entries, Columns), FragmentError> {
-    let mut cursor = Cursor::new(unseal(body, magic)?);
-    let metadata = read::read_stream_metadata(&mut cursor).map_err(damaged)?;
+    let (metadata, batches) = schema_of(unseal(body, magic)?)?;
+    if !batch::lengths_are_true(batches) {
+        return Err(damaged("a record batch is not as long as it says"));
+    }
     let entries = Entries(metadata.schema.metadata.clone());
     let names: Vec<String> = metadata.schema.fields.iter().map(|field| field.name.clone()).collect();
-    match read::StreamReader::new(cursor, metadata, None).next() {
+    match read::StreamReader::new(Cursor::new(batches), metadata, None).next() {
         Some(Ok(read::StreamState::Some(chunk))) => Ok((entries, Columns::of(&names, &chunk)?)),
         Some(Err(error)) => Err(damaged(error)),
         _ => Err(damaged("no record batch")),
@@ -198,8 +213,7 @@ pub(crate) struct Entries(SchemaMetadata);
 impl Entries {
     /// Those at the start of a body, of which the rest may be missing. Nothing of the operations is checked.
     pub(crate) fn at_start(body: &[u8]) -> Result<Self, FragmentError> {
-        let metadata = read::read_stream_metadata(&mut Cursor::new(body)).map_err(damaged)?;
-        Ok(Entries(metadata.schema.metadata))
+        Ok(Entries(schema_of(body)?.0.schema.metadata))
     }
 
     /// As a writer puts them down, with the version in front.

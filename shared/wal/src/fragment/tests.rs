@@ -3,6 +3,7 @@
 use super::*;
 use model::{MetadataValue, OperationKind, RecordId};
 use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
 
 fn header(operations: &[Operation]) -> FragmentHeader {
     let end = LogEnd {
@@ -119,6 +120,41 @@ fn a_damaged_header_is_an_error_and_not_a_panic() {
             let _ = decode_header(&body);
         }
     }
+}
+
+/// `body` with the checksum that its bytes now have.
+fn resealed(mut body: Vec<u8>) -> Vec<u8> {
+    let (stream, checksum) = body.split_last_chunk_mut::<8>().unwrap();
+    *checksum = xxh3_64(&stream[..stream.len() - MAGIC.len()]).to_le_bytes();
+    body
+}
+
+#[test]
+fn lengths_that_are_not_there_are_errors_before_memory_is_asked_for() {
+    let add = Operation { kind: OperationKind::Add, embedding: Some(vec![1.0; 3]), ..Operation::delete("a".into()) };
+    let body = encoded(&[add]);
+    assert_eq!(resealed(body.to_vec()), body);
+    let with = |at: usize, number: u64, bytes: usize| {
+        let mut body = body.to_vec();
+        body[at..at + bytes].copy_from_slice(&number.to_le_bytes()[..bytes]);
+        resealed(body)
+    };
+    // Of the schema: behind the continuation marker.
+    for length in [i32::MAX as u64, 1 << 31, body.len() as u64 + 1] {
+        assert!(decode_header(&with(4, length, 4)).is_err() && decode(&with(4, length, 4)).is_err(), "{length}");
+    }
+    // Of the batch, of its buffers and of its columns: wherever they stand in its message.
+    let batch = 8 + u32::from_le_bytes(*body[4..].first_chunk().unwrap()) as usize;
+    let message = batch + 8..batch + 8 + u32::from_le_bytes(*body[batch + 4..].first_chunk().unwrap()) as usize;
+    let refused = message.step_by(4).filter(|at| decode(&with(*at, 1 << 40, 8)).is_err()).count();
+    assert!(refused > 40, "only {refused} were noticed");
+}
+
+#[test]
+fn vectors_without_numbers_are_an_error() {
+    let add = Operation { kind: OperationKind::Add, embedding: Some(Vec::new()), ..Operation::delete("a".into()) };
+    let body = encoded(&[add]);
+    assert!(decode(&body).is_err() && decode_header(&body).is_err());
 }
 
 #[test]
