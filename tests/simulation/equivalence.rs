@@ -14,14 +14,16 @@ use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, Tally, cache::Cache};
 use futures_util::FutureExt;
-use model::{CollectionId, CollectionRow, Configuration, Operation, Space, Timestamp, limits};
+use model::{CollectionId, CollectionRow, Configuration, Operation, OperationKind, Space, Timestamp, limits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use query::kernel::Measure;
 use query::testing::{self, DIMENSION, Plain};
-use query::{Hit, PlanError, QueryPlan, Read, ReadLevel, Source};
+use query::{Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
 use runtime::Runtime;
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 use storage::MemoryStore;
 use wal::{RefreshError, RowSource, RowView, Writer};
@@ -99,7 +101,7 @@ impl RowSource for Rows<'_> {
 }
 
 impl Collection {
-    async fn new(space: Space) -> Self {
+    async fn new(space: Space, dimension: u32) -> Self {
         let world = World::default();
         let clock = world.clone();
         let catalog = MemoryCatalog::with_clock(move || clock.now());
@@ -114,7 +116,7 @@ impl Collection {
             get_or_create: false,
         };
         catalog.create_collection(new).await.expect("a new name");
-        let row = catalog.set_dimension(ID, DIMENSION).await.expect("it is there");
+        let row = catalog.set_dimension(ID, dimension).await.expect("it is there");
         Collection {
             world,
             store: MemoryStore::default(),
@@ -227,7 +229,7 @@ fn enlarged(mut operation: Operation) -> Operation {
 }
 
 async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseError> {
-    let mut collection = Collection::new(space).await;
+    let mut collection = Collection::new(space, DIMENSION).await;
     for event in events {
         match event {
             Event::Write(operations) => collection.write(operations).await,
@@ -252,4 +254,67 @@ proptest! {
     ) {
         lives_through(space, events).now_or_never().expect("nothing waits")?;
     }
+}
+
+const SPACES: [Space; 3] = [Space::L2, Space::Cosine, Space::Ip];
+
+/// Vectors whose sums are rounded: of any magnitude, some of them zero, some the same as others.
+fn uneven(number: u64, dimension: u32) -> Vec<f32> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let scale = [1e-12, 1e-3, 1.0, 1.0, 1.0, 7.0, 1e9, 0.0][usize::try_from(number % 8).expect("it is small")];
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / 8_388_608.0 - 1.0) * scale
+    };
+    (0..dimension).map(|_| next()).collect()
+}
+
+fn upserts(numbers: Range<u64>, dimension: u32) -> Vec<Operation> {
+    let upsert = |number: u64| Operation {
+        kind: OperationKind::Upsert,
+        // Each vector twice.
+        embedding: Some(uneven(number / 2, dimension)),
+        ..Operation::delete(format!("{number}").as_str().into())
+    };
+    numbers.map(upsert).collect()
+}
+
+/// Wherever a row lies (in a segment with codes, in one with leaves, in the log), its vector comes back as it was written,
+/// and its distance is that of the kernel, to the bit.
+#[test]
+fn distances_are_the_kernels_to_the_bit_wherever_a_row_lies() {
+    let include = Include { embeddings: true, ..Include::default() };
+    let mut seen = [0; 3];
+    for (space, dimension) in SPACES.into_iter().flat_map(|space| [1, 7, 33, 384, 1_100].map(|d| (space, d))) {
+        let life = async {
+            let mut collection = Collection::new(space, dimension).await;
+            collection.write(upserts(0..200, dimension)).await;
+            collection.compact(1 << 30, u64::MAX).await;
+            collection.write(upserts(200..600, dimension)).await;
+            collection.compact(1 << 30, 0).await;
+            collection.write(upserts(600..650, dimension)).await;
+            let row = collection.row().await;
+            let has_index: Vec<bool> = row.manifest.segments.iter().map(|segment| segment.index.is_some()).collect();
+            assert_eq!(has_index, [false, true]);
+            let vectors = [3, 4, 1_001, 1_002, 1_003].map(|number| uneven(number, dimension)).to_vec();
+            let read = Read::Query { vectors: vectors.clone(), n_results: 150, ids: None, filter: None, include };
+            let answer = collection.ask(&Cache::default(), &row, &read, ReadLevel::IndexAndWal).await;
+            (vectors, answer.expect("readable").0)
+        };
+        let (vectors, lists) = life.now_or_never().expect("nothing waits");
+        for (vector, hits) in vectors.iter().zip(&lists) {
+            assert_eq!(hits.len(), 150);
+            for hit in hits {
+                let number: u64 = hit.id.parse().expect("an id is a number");
+                let (stored, bits) = (uneven(number / 2, dimension), |x: f32| x.to_bits());
+                let returned = hit.embedding.iter().flatten().copied();
+                assert!(returned.map(bits).eq(stored.iter().copied().map(bits)), "{number} has another vector");
+                let expected = Measure::new(space, vector).distance(&stored);
+                assert_eq!(hit.distance.map(bits), Some(bits(expected)), "{space:?} {dimension} {number}");
+                seen[[0..200, 200..600, 600..650].iter().position(|place| place.contains(&number)).expect("one")] += 1;
+            }
+        }
+    }
+    println!("distances of rows in a flat segment, in leaves, in the log: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 500), "{seen:?}");
 }
