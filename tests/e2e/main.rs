@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test` builds what they run and tells them where it is. In reading order: [`harness`], the stack that tests
 //! share and how to talk to it; [`clients`], Chroma's own Python and JavaScript clients; [`wire`], the HTTP contract byte
-//! for byte; [`read_your_writes`], [`vectors`], [`crashes`], [`outages`], [`faults`], [`executors`], [`damage`], [`memory`]: what holds whatever happens; [`open_data`],
+//! for byte; [`read_your_writes`], [`vectors`], [`crashes`], [`outages`], [`faults`], [`executors`], [`damage`], [`memory`], [`cold_queries`]: what holds whatever happens; [`open_data`],
 //! [`counts`]: what lies in the bucket and what a request costs; [`contracts`]: the ports on the real services; [`miniflare`]: store and client on an R2 binding; [`catalog_failures`]: the catalog's
 //! adapter on an sqld that is killed, stopped, locked, raced for.
 //!
@@ -16,6 +16,7 @@
 
 mod catalog_failures;
 mod clients;
+mod cold_queries;
 mod contracts;
 mod counts;
 mod crashes;
