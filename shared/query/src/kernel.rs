@@ -24,8 +24,8 @@
 //! | cosine | `1 − a·b / (\|a\| · \|b\|)`; 1 if either norm is 0 |
 //!
 //! A result that is not a number (`∞ − ∞`, where sums overflow) becomes +∞, the farthest of all: the bits of a NaN
-//! depend on the machine. Norms are exact to rounding for lengths from 1e-19 to 1e19; a vector shorter than 1e-23 has
-//! the norm 0.
+//! depend on the machine. Norms are exact to rounding for lengths from 1e-19 · √d to 1e19 (below, squares lose digits); a
+//! vector shorter than 1e-23 has the norm 0.
 //!
 //! # Two implementations
 //!
