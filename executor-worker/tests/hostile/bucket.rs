@@ -3,8 +3,8 @@
 use crate::mutate::{Random, mutate};
 use crate::segments::{SPACES, Stored, flat, indexed, rows};
 use crate::{changes, logs, seals, survive};
-use executor_worker::Executor;
 use executor_worker::cache::Cache;
+use executor_worker::{Executor, Tally};
 use futures_util::FutureExt;
 use model::{
     CollectionId, Comparison, DeleteVectorPlace, DeleteVectorRef, Filter, LogEnd, Lsn, Manifest, MetadataTest, Nonce,
@@ -48,7 +48,7 @@ impl World {
         let records = segments.iter().map(|segment| u64::from(segment.live_rows())).sum();
         let manifest = Manifest { compacted: END, records, segments, ..Manifest::default() };
         let dimension = Some(DIMENSION.try_into().expect("it is small"));
-        let source = Source { collection: COLLECTION, generation: 1, manifest, dimension, space };
+        let source = Source { collection: COLLECTION, generation: 1, manifest, dimension, space, ef_search: 100 };
         World { objects, source, reads: reads() }
     }
 
@@ -60,8 +60,14 @@ impl World {
         };
         objects.iter().for_each(|object| put(object).now_or_never().expect("nothing waits"));
         let ask = |read: &Read| {
-            let executor = Executor { store: &store, runtime: ManualRuntime::default(), cache: &Cache::default() };
-            let plan = QueryPlan { source: self.source.clone(), read: read.clone(), level: ReadLevel::default() };
+            let (cache, tally) = (Cache::default(), Tally::default());
+            let executor = Executor { store: &store, runtime: ManualRuntime::default(), cache: &cache, tally };
+            let plan = QueryPlan {
+                source: self.source.clone(),
+                read: read.clone(),
+                level: ReadLevel::default(),
+                explain: false,
+            };
             executor.run(&plan).now_or_never().expect("nothing waits for long")
         };
         self.reads.iter().map(ask).collect()
