@@ -4,8 +4,8 @@
 //! [`train`] makes centroids from a sample; [`Assigner::assign`] files rows, batch by batch; [`balance`] splits leaves that got
 //! too many rows and joins those that got few. [`cluster`] does all three for rows that are in memory.
 //!
-//! Memory, when rows are streamed: a sample of at most [`Clustering::sample_rows_max`] rows twice, or the centroids three times and
-//! the rows of the stretch of leaves that is being balanced. In memory: the rows, and the sample twice.
+//! Memory, when rows are streamed: a sample of at most [`Clustering::sample_rows_max`] rows and the centroids three times, then the
+//! centroids and the rows of the stretch of leaves that is being balanced. In memory: the rows, and the sample.
 //!
 //! Source: SPANN's balanced hierarchical clustering (Chen et al., NeurIPS 2021, arXiv:2111.08566), without its replicas.
 
@@ -20,7 +20,7 @@ pub struct Clustering {
     pub leaf_rows: u32,
     /// Rows that no leaf has more of.
     pub leaf_rows_max: u32,
-    /// Rows that centroids are made from, at most: a copy of these is kept twice.
+    /// Rows that centroids are made from, at most: these are held in memory.
     pub sample_rows_max: u32,
     /// Decides what is random.
     pub seed: u64,
@@ -68,7 +68,7 @@ impl Clustering {
 
 /// Centroids for `leaves` leaves, from a sample of the rows: `[f32; leaves × d]`, neighbours near each other.
 ///
-/// Memory: the sample twice and the centroids three times.
+/// Memory: the sample, the centroids three times and 16 bytes a row of the sample.
 pub fn train(sample: Rows<'_>, leaves: u32, clustering: &Clustering) -> Vec<f32> {
     let Clustering { seed, threads, .. } = *clustering;
     if sample.is_empty() {

@@ -3,6 +3,7 @@
 use crate::lanes::{self, Panels};
 use crate::random::Random;
 use crate::{Rows, parallel};
+use std::ops::Range;
 
 /// Children of a node of the tree.
 const FANOUT: u32 = 16;
@@ -41,15 +42,16 @@ pub(crate) fn mean<'r>(rows: impl Iterator<Item = &'r [f32]>, dimension: usize) 
     sums.into_iter().map(|sum| (sum / count.max(1.0)) as f32).collect()
 }
 
-/// Rows by label: a counting sort.
-pub(crate) struct Groups {
+/// Rows by label: a counting sort. Memory: 4 bytes a row.
+#[derive(Clone, Debug)]
+pub struct Groups {
     rows: Vec<u32>,
     starts: Vec<u32>,
 }
 
 impl Groups {
-    /// Panics if a label is not below `count`.
-    pub(crate) fn new(labels: &[u32], count: usize) -> Self {
+    /// Those of row `i` and `labels[i]`. Panics if a label is not below `count`.
+    pub fn new(labels: &[u32], count: usize) -> Self {
         let mut starts = vec![0; count + 1];
         labels.iter().for_each(|label| starts[*label as usize + 1] += 1);
         for label in 0..count {
@@ -64,20 +66,31 @@ impl Groups {
         Groups { rows, starts }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Number of labels.
+    pub fn len(&self) -> usize {
         self.starts.len() - 1
     }
 
+    /// Whether there are no labels.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The rows of a label, ascending.
-    pub(crate) fn of(&self, label: usize) -> &[u32] {
-        &self.rows[self.starts[label] as usize..self.starts[label + 1] as usize]
+    pub fn of(&self, label: usize) -> &[u32] {
+        self.of_all(label..label + 1)
+    }
+
+    /// The rows of some labels, label after label.
+    pub fn of_all(&self, labels: Range<usize>) -> &[u32] {
+        &self.rows[self.starts[labels.start] as usize..self.starts[labels.end] as usize]
     }
 }
 
 /// `leaves` centroids of `sample`, neighbours near each other: the leaves of a tree of k-means, in its order.
 ///
 /// A node's share of the leaves is that of its rows, so that leaves hold about equally many. Cost: for each level of the tree
-/// some 30 products of a row with a centroid a row; memory: a copy of the sample.
+/// some 30 products of a row with a centroid a row; memory: 8 bytes a row.
 pub(crate) fn tree(sample: Rows<'_>, leaves: u32, seed: u64, threads: usize) -> Vec<f32> {
     let dimension = sample.dimension();
     let all: Vec<u32> = (0..crate::number(sample.len())).collect();
@@ -105,11 +118,11 @@ impl Node {
             return vec![self.clone()];
         }
         let k = self.leaves.min(FANOUT);
-        let values = sample.gather(&self.rows);
-        let rows = Rows::new(&values, sample.dimension());
-        let centroids = k_means(rows, k, self.path, threads);
-        let order = chain(Rows::new(&centroids, rows.dimension()));
-        let labels = lanes::nearest(rows, &Panels::new(Rows::new(&centroids, rows.dimension())), threads);
+        let centroids = k_means_of(sample, &self.rows, k, self.path, threads);
+        let order = chain(Rows::new(&centroids, sample.dimension()));
+        let panels = Panels::new(Rows::new(&centroids, sample.dimension()));
+        let row = |at: usize| sample.get(self.rows[at] as usize);
+        let labels = lanes::nearest_of(self.rows.len(), row, &panels, threads);
         let groups = Groups::new(&labels, k as usize);
         if (0..groups.len()).any(|label| groups.of(label).len() == self.rows.len()) {
             // Equal rows cannot be told apart: whoever cuts leaves to size cuts them anywhere.
@@ -146,9 +159,15 @@ fn shares(counts: &[usize], leaves: u32) -> Vec<u32> {
 
 /// `k` centroids of `rows`, by Lloyd's rounds on a part of them. Fewer different rows than centroids: some are equal.
 pub(crate) fn k_means(rows: Rows<'_>, k: u32, seed: u64, threads: usize) -> Vec<f32> {
+    let all: Vec<u32> = (0..crate::number(rows.len())).collect();
+    k_means_of(rows, &all, k, seed, threads)
+}
+
+/// The same for some `members` of `rows`. Memory: a copy of the part.
+fn k_means_of(rows: Rows<'_>, members: &[u32], k: u32, seed: u64, threads: usize) -> Vec<f32> {
     let mut random = Random::new(seed, 0);
-    let part = random.sample(crate::number(rows.len()), k.saturating_mul(ROWS_PER_CENTROID));
-    let values = rows.gather(&part);
+    let part = random.sample(crate::number(members.len()), k.saturating_mul(ROWS_PER_CENTROID));
+    let values = rows.gather(&part.into_iter().map(|at| members[at as usize]).collect::<Vec<u32>>());
     let part = Rows::new(&values, rows.dimension());
     let mut first = random.sample(crate::number(part.len()), k);
     while first.len() < k as usize {

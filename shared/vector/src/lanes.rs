@@ -121,10 +121,19 @@ pub(crate) fn smallest(scores: &[f32]) -> usize {
 
 /// The nearest of `panels` to each of `rows`.
 pub(crate) fn nearest(rows: Rows<'_>, panels: &Panels, threads: usize) -> Vec<u32> {
+    nearest_of(rows.len(), |at| rows.get(at), panels, threads)
+}
+
+/// The same for `row(0), …, row(count − 1)`, wherever these lie.
+pub(crate) fn nearest_of<'r>(
+    count: usize,
+    row: impl Fn(usize) -> &'r [f32] + Sync,
+    panels: &Panels,
+    threads: usize,
+) -> Vec<u32> {
     const BATCH: usize = 256;
     let batch = |index: usize| {
-        let rows = rows.slice(index * BATCH..((index + 1) * BATCH).min(rows.len()));
-        let rows: Vec<&[f32]> = rows.iter().collect();
+        let rows: Vec<&[f32]> = (index * BATCH..((index + 1) * BATCH).min(count)).map(&row).collect();
         let width = panels.scores_len();
         let mut scores = vec![0.0; ROWS * width];
         let mut found = Vec::with_capacity(rows.len());
@@ -134,5 +143,5 @@ pub(crate) fn nearest(rows: Rows<'_>, panels: &Panels, threads: usize) -> Vec<u3
         }
         found
     };
-    crate::parallel::map(threads, rows.len().div_ceil(BATCH), batch).concat()
+    crate::parallel::map(threads, count.div_ceil(BATCH), batch).concat()
 }

@@ -59,6 +59,7 @@ pub use assign::Assigner;
 pub use build::{Index, Options, build};
 pub use cluster::{Clustering, Leaves};
 pub use codes::{Codec, Estimate, Frame, Query};
+pub use kmeans::Groups;
 pub use rotation::Rotation;
 pub use rows::{Rows, normalise};
 pub use table::Table;

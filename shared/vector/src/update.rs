@@ -49,7 +49,11 @@ pub fn affected(centroids: Rows<'_>, counts: &[u32], clustering: &Clustering) ->
 }
 
 fn is_out_of_size(count: u32, clustering: &Clustering) -> bool {
-    count > clustering.leaf_rows_max || count < clustering.leaf_rows / 8
+    count > clustering.leaf_rows_max || is_small(count, clustering)
+}
+
+fn is_small(count: u32, clustering: &Clustering) -> bool {
+    count < (clustering.leaf_rows / 8).max(1)
 }
 
 /// A leaf in the place of one that was rearranged.
@@ -131,7 +135,7 @@ fn targets(
         if members.len() > clustering.leaf_rows_max as usize {
             let parts = cluster::split(rows, members.to_vec(), clustering).into_iter();
             targets.extend(parts.map(|(_, position)| Target { place, position, is_new: true }));
-        } else if members.len() >= clustering.leaf_rows as usize / 8 {
+        } else if !is_small(crate::number(members.len()), clustering) {
             targets.push(own());
         }
     }
