@@ -4,7 +4,8 @@
 //! published since: what was not published is nobody's, and garbage collection removes it. So a crash at any moment, a lost
 //! reply and a second compactor cost work at most.
 
-use crate::indexing::Indexing;
+use crate::indexing::{Indexing, stretches};
+use crate::refile::{self, Before};
 use crate::spill::Scratch;
 use crate::tiers;
 use crate::work::{Compact, CompactError, Compacted};
@@ -14,7 +15,7 @@ use model::{
     CollectionId, CollectionRow, DeleteVectorPlace, DeleteVectorRef, LogEnd, Lsn, Manifest, Nonce, SegmentRef, SetHash,
     keys, limits,
 };
-use query::PlanError;
+use query::{Overlay, PlanError};
 use runtime::{Backoff, Runtime};
 use segment::{DeleteVector, Part};
 use std::cell::{Cell, RefCell};
@@ -29,7 +30,7 @@ const INLINE_BYTES_MAX: usize = 1_024;
 /// Tries of one step that others have overtaken.
 const ATTEMPTS_MAX: u32 = 16;
 /// What a row costs a builder besides the part that it is in, about, in bytes: see [`Builder`]; and its new number.
-const ROW_BYTES: usize = 80;
+pub(crate) const ROW_BYTES: usize = 80;
 
 /// Compacts collections of one bucket and one catalog.
 pub struct Compactor<'a, S, C, R> {
@@ -63,6 +64,8 @@ pub struct Stats {
     pub rows: Cell<u64>,
     /// Rows written again by merges.
     pub merged_rows: Cell<u64>,
+    /// Merges whose leaf index went on from that of an input.
+    pub kept_indexes: Cell<u64>,
     /// Bytes of objects written.
     pub bytes_written: Cell<u64>,
 }
@@ -185,7 +188,8 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         }
         let mut manifest = Manifest { compacted: stretch.end, ..row.manifest.clone() };
         self.remove_hidden(&row, &base, &stretch, &mut manifest).await?;
-        if let Some(segment) = self.write_records(&row, &stretch).await? {
+        let Stretch { layer, is_all, .. } = stretch;
+        if let Some(segment) = self.write_records(&row, layer.overlay).await? {
             manifest.records += u64::from(segment.rows);
             manifest.set_hash = SetHash(manifest.set_hash.0.wrapping_add(segment.set_hash.0));
             manifest.segments.push(segment);
@@ -194,7 +198,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         if !self.publish(id, from, &manifest).await? {
             return Ok(Step::Overtaken);
         }
-        Ok(Step::Published { generation: row.generation + 1, watermark: manifest.watermark(), is_all: stretch.is_all })
+        Ok(Step::Published { generation: row.generation + 1, watermark: manifest.watermark(), is_all })
     }
 
     /// What looks like damage may be what others have compacted, and collected, since `row` was read.
@@ -284,14 +288,15 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
     }
 
     /// Writes the records that the log leaves as a segment; `None` if it leaves none.
-    async fn write_records(&self, row: &CollectionRow, stretch: &Stretch) -> Result<Option<SegmentRef>, CompactError> {
-        let overlay = &stretch.layer.overlay;
+    async fn write_records(&self, row: &CollectionRow, overlay: Overlay) -> Result<Option<SegmentRef>, CompactError> {
         let Some(dimension) = overlay.dimension().filter(|_| !overlay.is_empty()) else { return Ok(None) };
         let mut writer = self.writer(row, dimension, overlay.len() as u64);
         for (position, record) in overlay.records() {
             self.push(&mut writer, &stored::as_row(position, &record)).await?;
         }
-        let segment = self.finish(writer).await?;
+        // An index is built in the memory that they had.
+        drop(overlay);
+        let segment = self.finish(writer, None).await?;
         add(&self.stats.rows, u64::from(segment.rows));
         Ok(Some(segment))
     }
@@ -387,9 +392,42 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
                 return Err(CompactError::Stopped);
             }
         }
-        let segment = self.finish(writer).await?;
+        drop(scan);
+        drop(base);
+        let before = match refile::goes_on_from(inputs).filter(|_| writer.is_indexed()) {
+            Some(input) => self.read_index(&inputs[input], &moved[input], writer.rows()).await?,
+            None => None,
+        };
+        let segment = self.finish(writer, before).await?;
         add(&self.stats.merged_rows, u64::from(segment.rows));
         Ok(Merged { segment, moved })
+    }
+
+    /// The leaf index of `input`, whose rows are now `moved`, unless its leaves are too many for so many `rows`.
+    ///
+    /// Cost: a get of its table, and one or two for each 4 MB of its leaves.
+    async fn read_index(&self, input: &SegmentRef, moved: &[u32], rows: u32) -> Result<Option<Before>, CompactError> {
+        const STRETCH_BYTES: usize = 4 << 20;
+        let base = Base::new(Manifest { segments: vec![input.clone()], ..Manifest::default() }, None);
+        let blocks = RefCell::default();
+        let stored = StoredReader { room: &0, ..self.reader(&blocks) };
+        stored.open_indexes(&base).await?;
+        let (open, index) = (&base.segments[0], base.segments[0].index());
+        if !refile::fills(index.table(), rows, self.indexing.leaf_rows) {
+            return Ok(None);
+        }
+        let memory_bytes = self.scratch.memory_bytes / 4;
+        let mut before = Before::new(index.table().clone(), Scratch { memory_bytes, ..self.scratch.clone() });
+        let sizes = (0..index.table().leaves()).map(|leaf| index.table().bytes(leaf..leaf + 1));
+        for leaves in stretches(sizes.map(|bytes| (bytes.end - bytes.start) as usize), STRETCH_BYTES) {
+            let wanted: Vec<(u32, usize)> = leaves.clone().map(|leaf| (0, leaf)).collect();
+            for (leaf, body) in leaves.zip(stored.leaves(&base, &wanted).await?) {
+                let read = index.decode_leaf(leaf, &body).map_err(|error| open.damaged(&error))?;
+                before.push(read.rows().map(|row| moved[row as usize]), read.codes)?;
+            }
+        }
+        add(&self.stats.kept_indexes, 1);
+        Ok(Some(before))
     }
 
     /// The manifest of `now` with `merged` in place of its `inputs`, whatever was published since the merge began at `then`:

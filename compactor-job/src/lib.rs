@@ -7,7 +7,7 @@
 //! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
 //! - [`work`]: finds the collections that have something to compact
 //! - [`compact`]: turns a log into segments, and small segments into larger ones
-//! - [`indexing`]: files the rows of large segments in leaves
+//! - [`indexing`]: files the rows of large segments in leaves; `refile`: in those of a segment that is merged
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`status`]: tells what is stored and what waits
 //! - [`verify`]: proves that logs are what was written
@@ -23,6 +23,7 @@ pub mod gc;
 pub mod indexing;
 pub mod journal;
 pub mod probe;
+mod refile;
 pub mod spill;
 pub mod status;
 mod tiers;

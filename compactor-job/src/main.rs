@@ -176,7 +176,8 @@ async fn compaction(
     let entry = entry.with("leased", tally.leased).with("failed", tally.failed);
     let stats = &work.compact.stats;
     let entry = entry.with("operations", stats.operations.get()).with("rows", stats.rows.get());
-    work.journal.record(entry.with("merged_rows", stats.merged_rows.get()).with("bytes", stats.bytes_written.get()));
+    let entry = entry.with("merged_rows", stats.merged_rows.get()).with("kept_indexes", stats.kept_indexes.get());
+    work.journal.record(entry.with("bytes", stats.bytes_written.get()));
     Ok(Some(tally.failed == 0))
 }
 

@@ -61,6 +61,17 @@ impl Spill {
         Ok(())
     }
 
+    /// Frees memory when all rows are there: if vectors are on the disk, all else goes there too. Errors: the disk is full.
+    pub(crate) fn settle(&mut self) -> io::Result<()> {
+        let is_large = self.vectors.file.is_some() || self.rest.file.is_some();
+        if is_large { self.vectors.flush().and_then(|()| self.rest.flush()) } else { Ok(()) }
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.vectors.memory_bytes() + self.rest.memory_bytes() + size_of_val(&self.starts[..])
+    }
+
     /// Appends the vectors of `rows` to `values`.
     pub(crate) fn vectors(&self, rows: impl IntoIterator<Item = u32>, values: &mut Vec<f32>) -> io::Result<()> {
         let stride = 4 * self.dimension as u64;
@@ -99,9 +110,9 @@ impl Spill {
     }
 }
 
-/// Bytes that are only appended to.
+/// Bytes that are only appended to: in memory as long as there is room, then on the disk.
 #[derive(Debug)]
-struct Bytes {
+pub(crate) struct Bytes {
     scratch: Scratch,
     len: u64,
     /// Those that are not in the file.
@@ -114,28 +125,37 @@ struct Bytes {
 const WRITE_BYTES: usize = 1024 * 1024;
 
 impl Bytes {
-    fn new(scratch: Scratch) -> Self {
+    pub(crate) fn new(scratch: Scratch) -> Self {
         Bytes { scratch, len: 0, memory: Vec::new(), file: None, in_file: 0 }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Errors: the disk is full.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.memory.extend_from_slice(bytes);
         self.len += bytes.len() as u64;
         let most = if self.file.is_some() { WRITE_BYTES } else { self.scratch.memory_bytes };
-        if self.memory.len() > most {
-            let file = match &self.file {
-                Some(file) => file,
-                None => self.file.insert(nameless(&self.scratch.directory)?),
-            };
-            file.write_all_at(&self.memory, self.in_file)?;
-            self.in_file = self.len;
-            self.memory = Vec::new();
-        }
+        if self.memory.len() > most { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what is in memory to the disk.
+    fn flush(&mut self) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(nameless(&self.scratch.directory)?),
+        };
+        file.write_all_at(&self.memory, self.in_file)?;
+        self.in_file = self.len;
+        self.memory = Vec::new();
         Ok(())
     }
 
+    /// Memory held, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Hands `range` to `read`.
-    fn with<T>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    pub(crate) fn with<T>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         let index = |at: u64| usize::try_from(at).expect("what is read fits into memory");
         if range.start >= self.in_file {
             return Ok(read(&self.memory[index(range.start - self.in_file)..index(range.end - self.in_file)]));
@@ -189,6 +209,9 @@ mod tests {
             for number in 0..3_000 {
                 spill.push(&row(number).view()).unwrap();
             }
+            spill.settle().unwrap();
+            let held = spill.memory_bytes() - 8 * 3_001;
+            assert_eq!(held == 0, memory_bytes < 1 << 30, "{held} bytes are held of {memory_bytes}");
             assert_eq!(spill.len(), 3_000);
             for number in [0, 1, 7, 2_998, 2_999, 1_500] {
                 assert_eq!(spill.row(number).unwrap(), row(number as usize), "{memory_bytes} bytes of memory");

@@ -1,7 +1,8 @@
 //! Writes one segment: its rows as they come, and, if they are many, a leaf index when all of them are there.
 
-use crate::compact::Compactor;
-use crate::indexing::{self, Leaves};
+use crate::compact::{Compactor, ROW_BYTES};
+use crate::indexing;
+use crate::refile::Before;
 use crate::spill::Spill;
 use crate::work::CompactError;
 use catalog::{Catalog, Maintenance};
@@ -27,8 +28,15 @@ impl SegmentWriter {
     pub(crate) fn rows(&self) -> u32 {
         self.builder.rows()
     }
+
+    /// Whether it gets a leaf index.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.rows.is_some()
+    }
 }
 
+/// What the objects take that are being made while an index is built, about, in bytes.
+const PARTS_BYTES: usize = 32 * 1024 * 1024;
 /// Leaves whose codes are computed together.
 const LEAVES_TOGETHER: usize = 256;
 
@@ -60,11 +68,15 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         self.upload(&writer.prefix, writer.builder.take_parts()).await
     }
 
-    /// Uploads the rest; says how a manifest names the segment.
-    pub(crate) async fn finish(&self, writer: SegmentWriter) -> Result<SegmentRef, CompactError> {
+    /// Uploads the rest; says how a manifest names the segment. `before`: what its leaf index goes on from.
+    pub(crate) async fn finish(
+        &self,
+        writer: SegmentWriter,
+        before: Option<Before>,
+    ) -> Result<SegmentRef, CompactError> {
         let SegmentWriter { prefix, space, builder, rows } = writer;
         let (index, index_bytes) = match rows {
-            Some(rows) => self.write_index(&prefix, space, rows).await?,
+            Some(rows) => self.write_index(&prefix, space, rows, before).await?,
             None => (None, 0),
         };
         let built = builder.finish(prefix.clone());
@@ -76,24 +88,26 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         &self,
         prefix: &str,
         space: Space,
-        rows: Spill,
+        mut rows: Spill,
+        before: Option<Before>,
     ) -> Result<(Option<IndexRef>, u64), CompactError> {
-        let (rows, threads, memory) = (Arc::new(rows), self.indexing.threads, self.scratch.memory_bytes);
-        let own = Arc::clone(&rows);
-        let Leaves { table, order } = self.compute(move || indexing::leaves(&own, space, threads, memory)).await?;
-        let mut builder = IndexBuilder::new(table);
-        let order: Arc<[u32]> = order.into();
-        for first in (0..builder.table().leaves()).step_by(LEAVES_TOGETHER) {
-            let end = builder.table().leaves().min(first + LEAVES_TOGETHER);
-            let (own, all, table) = (Arc::clone(&rows), Arc::clone(&order), builder.table().clone());
+        rows.settle()?;
+        let held = rows.memory_bytes() + before.as_ref().map_or(0, Before::memory_bytes) + rows.len() * ROW_BYTES;
+        let memory = self.memory_bytes.saturating_sub(held + PARTS_BYTES);
+        let (rows, before, indexing) = (Arc::new(rows), Arc::new(before), self.indexing);
+        let (of, from) = (Arc::clone(&rows), Arc::clone(&before));
+        let leaves = self.compute(move || indexing::leaves(&of, space, (*from).as_ref(), &indexing, memory)).await?;
+        let mut builder = IndexBuilder::new(leaves.table.clone());
+        let leaves = Arc::new(leaves);
+        for first in (0..leaves.table.leaves()).step_by(LEAVES_TOGETHER) {
+            let some = first..leaves.table.leaves().min(first + LEAVES_TOGETHER);
+            let (of, from, all) = (Arc::clone(&rows), Arc::clone(&before), Arc::clone(&leaves));
             let codes = self.compute(move || {
-                let leaf = |leaf: usize| indexing::encode(&own, &table, leaf, members(&all, &table, leaf));
-                vector::parallel::map(threads, end - first, |at| leaf(first + at))
-                    .into_iter()
-                    .collect::<io::Result<Vec<_>>>()
+                let leaf = |at: usize| indexing::encode(&of, &all, (*from).as_ref(), some.start + at);
+                vector::parallel::map(indexing.threads, some.len(), leaf).into_iter().collect::<io::Result<Vec<_>>>()
             });
             for (leaf, codes) in (first..).zip(codes.await?) {
-                let numbers = members(&order, builder.table(), leaf);
+                let numbers = leaves.members(leaf);
                 let full = numbers.iter().map(|number| rows.row(*number)).collect::<io::Result<Vec<_>>>()?;
                 builder.push(&codes, numbers.iter().copied().zip(full.iter().map(|row| row.view())));
                 self.upload(prefix, builder.take_parts()).await?;
@@ -120,9 +134,4 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         }
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
-}
-
-fn members<'o>(order: &'o [u32], table: &vector::Table, leaf: usize) -> &'o [u32] {
-    let range = table.rows(leaf..leaf + 1);
-    &order[range.start as usize..range.end as usize]
 }

@@ -14,7 +14,7 @@ use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, Tally, cache::Cache};
 use futures_util::FutureExt;
-use model::{CollectionId, CollectionRow, Configuration, Operation, OperationKind, Space, Timestamp, limits};
+use model::{CollectionId, CollectionRow, Configuration, Operation, OperationKind, RecordId, Space, Timestamp, limits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -87,6 +87,8 @@ struct Collection {
     /// What was compacted last, with the row that says so.
     rows: Vec<CollectionRow>,
     compacted: Plain,
+    /// Merges whose leaf index went on from another.
+    kept_indexes: u64,
 }
 
 /// The row as it is now.
@@ -125,6 +127,7 @@ impl Collection {
             plain: Plain::default(),
             rows: vec![row],
             compacted: Plain::default(),
+            kept_indexes: 0,
         }
     }
 
@@ -146,11 +149,13 @@ impl Collection {
             runtime: &self.world,
             memory_bytes,
             scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
-            indexing: Indexing { from_bytes, threads: 1 },
+            // Leaves of few rows, so that the few there are fill some, and merges keep, split and dissolve them.
+            indexing: Indexing { from_bytes, leaf_rows: 2, threads: 1 },
             is_stopped: &|| false,
             stats: Stats::default(),
         };
         compactor.compact(ID).await.expect("compacted");
+        self.kept_indexes += compactor.stats.kept_indexes.get();
         let row = self.row().await;
         assert_eq!(row.manifest.records, self.plain.0.len() as u64);
         self.rows.push(row);
@@ -228,7 +233,7 @@ fn enlarged(mut operation: Operation) -> Operation {
     operation
 }
 
-async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseError> {
+async fn lives_through(space: Space, events: Vec<Event>) -> Result<u64, TestCaseError> {
     let mut collection = Collection::new(space, DIMENSION).await;
     for event in events {
         match event {
@@ -241,7 +246,34 @@ async fn lives_through(space: Space, events: Vec<Event>) -> Result<(), TestCaseE
             Event::Read(read, age, is_cold) => collection.check(&read, age, is_cold).await?,
         }
     }
-    collection.verify().await
+    collection.verify().await?;
+    Ok(collection.kept_indexes)
+}
+
+/// Adds of six new records at a time and deletes of some before, each followed by a compaction and a read. (There are never more
+/// records than searches look at in full.)
+#[test]
+fn merges_that_go_on_from_leaf_indexes_change_no_answer() {
+    let vector = |n: u8| vec![f32::from(n % 11), f32::from(n % 7), f32::from(n % 3)];
+    let delete = |n: u8| Operation::delete(RecordId(format!("id{n}")));
+    let add = |n: u8| Operation { kind: OperationKind::Add, embedding: Some(vector(n)), ..delete(n) };
+    let read = Read::Query {
+        vectors: vec![vector(5), vector(77)],
+        n_results: 7,
+        ids: None,
+        filter: None,
+        include: Include::default(),
+    };
+    for space in [Space::L2, Space::Cosine, Space::Ip] {
+        let round = |round: u8| {
+            let deletes = (round.saturating_sub(4) * 6..round * 6).filter(|n| n % 13 == round % 13).map(delete);
+            let operations = deletes.chain((round * 6..(round + 1) * 6).map(add)).collect();
+            [Event::Write(operations), Event::Compact(1 << 30, 0), Event::Read(read.clone(), 0, false)]
+        };
+        let lived = lives_through(space, (0..20).flat_map(round).collect()).now_or_never().expect("nothing waits");
+        let kept = lived.expect("the same answers");
+        assert!(kept >= 5, "{kept} merges went on from an index");
+    }
 }
 
 proptest! {

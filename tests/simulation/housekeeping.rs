@@ -61,19 +61,9 @@ impl World {
     }
 
     async fn compact(&self, runtime: &SimulatedRuntime, who: &str, memory_bytes: usize, id: CollectionId) {
-        let climate = &self.network.climate;
-        let store = Retry::new(Keeper { world: self, pause_ms: climate.upload_ms }, runtime.clone());
-        let compactor = Compactor {
-            store: &store,
-            catalog: &self.keepers_catalog(),
-            runtime,
-            memory_bytes,
-            scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
-            // All segments are flat: what is in an index changes no protocol.
-            indexing: Indexing { from_bytes: u64::MAX, threads: 1 },
-            is_stopped: &|| self.runtime.chance(5),
-            stats: Stats::default(),
-        };
+        let (store, catalog) = (self.keepers_store(runtime), self.keepers_catalog());
+        let is_stopped = || self.runtime.chance(5);
+        let compactor = compactor(&store, &catalog, runtime, memory_bytes, &is_stopped);
         let compacted = compactor.compact(id).await;
         self.merged_rows.set(self.merged_rows.get() + compactor.stats.merged_rows.get());
         self.network.note(|| format!("{who} of {id}: {compacted:?}"));
@@ -90,22 +80,11 @@ impl World {
         memory_bytes: usize,
         sweep: Sweep,
     ) -> Result<Tally, WorkError> {
-        let climate = &self.network.climate;
-        let store = Retry::new(Keeper { world: self, pause_ms: climate.upload_ms }, runtime.clone());
-        let compactor = Compactor {
-            store: &store,
-            catalog: &self.keepers_catalog(),
-            runtime,
-            memory_bytes,
-            scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
-            // All segments are flat: what is in an index changes no protocol.
-            indexing: Indexing { from_bytes: u64::MAX, threads: 1 },
-            is_stopped: &|| false,
-            stats: Stats::default(),
-        };
+        let (store, catalog) = (self.keepers_store(runtime), self.keepers_catalog());
+        let compactor = compactor(&store, &catalog, runtime, memory_bytes, &|| false);
         let work = Work {
             store: &store,
-            catalog: &self.keepers_catalog(),
+            catalog: &catalog,
             runtime,
             journal: &Told { world: self, who: who.to_owned() },
             stop: &Stop::default(),
@@ -141,6 +120,11 @@ impl World {
             settings: GcSettings { grace_ms, delay_ms: limits::GC_DELAY_MS, effect: Effect::Delete },
         };
         gc.all().await
+    }
+
+    /// The store as compactors have it.
+    fn keepers_store(&self, runtime: &SimulatedRuntime) -> KeepersStore<'_> {
+        Retry::new(Keeper { world: self, pause_ms: self.network.climate.upload_ms }, runtime.clone())
     }
 
     fn keepers_catalog(&self) -> SimulatedCatalog {
@@ -214,6 +198,28 @@ impl World {
             sum = sum.wrapping_add(scan.row().hash());
         }
         Ok((rows, SetHash(sum)))
+    }
+}
+
+type KeepersStore<'a> = Retry<Keeper<'a>, SimulatedRuntime>;
+
+fn compactor<'a>(
+    store: &'a KeepersStore<'a>,
+    catalog: &'a SimulatedCatalog,
+    runtime: &'a SimulatedRuntime,
+    memory_bytes: usize,
+    is_stopped: &'a dyn Fn() -> bool,
+) -> Compactor<'a, KeepersStore<'a>, SimulatedCatalog, SimulatedRuntime> {
+    Compactor {
+        store,
+        catalog,
+        runtime,
+        memory_bytes,
+        scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
+        // All segments are flat: what is in an index changes no protocol.
+        indexing: Indexing { from_bytes: u64::MAX, ..Indexing::on(1) },
+        is_stopped,
+        stats: Stats::default(),
     }
 }
 

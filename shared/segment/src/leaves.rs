@@ -144,6 +144,11 @@ impl Leaf<'_> {
     pub fn row(&self, at: usize) -> u32 {
         u32::from_le_bytes(self.rows[at])
     }
+
+    /// The numbers of all its rows.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.rows.iter().map(|row| u32::from_le_bytes(*row))
+    }
 }
 
 impl LeafIndex {
