@@ -1,7 +1,7 @@
 //! An index that rows were added to and taken from: what it finds, and what it cost, beside one that was built anew.
 
 use crate::data::Data;
-use crate::{now, seconds};
+use crate::{cpu_seconds, now, seconds};
 use std::ops::Range;
 use vector::codes::LeafWriter;
 use vector::{Index, Options, Rows, update};
@@ -39,6 +39,31 @@ pub(crate) fn churned(data: &Data, options: &Options, later: Option<usize>) -> (
     let data = Data { name: data.name.clone(), dimension: data.dimension, rows: live, queries: data.queries.clone() };
     let order = index.order.iter().map(|row| row - gone as u32).collect();
     (data, Index { order, ..index }, anew)
+}
+
+/// The index of all rows, of which `first` were indexed anew and the others added in `rounds` steps of equal ratio, beside one
+/// that was built anew; prints what each step cost.
+pub(crate) fn grown(data: &Data, options: &Options, first: usize, rounds: usize) -> (Index, Index) {
+    let (count, cpu) = (data.count(), cpu_seconds());
+    let mut index = vector::build(Rows::new(&data.rows[..first * data.dimension], data.dimension), options);
+    println!("\ngrowth: {first} rows anew: {:.2} s CPU, {} leaves", cpu_seconds() - cpu, index.table.leaves());
+    let ratio = (count as f64 / first as f64).powf(1.0 / rounds as f64);
+    let (start, mut rows) = (cpu_seconds(), first);
+    for round in 1..=rounds {
+        let cpu = cpu_seconds();
+        let until = if round == rounds { count } else { (first as f64 * ratio.powi(round as i32)) as usize };
+        let (next, rearranged) = merged(&index, data, 0, rows..until, options);
+        println!(
+            "{rows} to {until} rows: {:.2} s CPU, {rearranged} leaves rearranged, now {}",
+            cpu_seconds() - cpu,
+            next.table.leaves()
+        );
+        (index, rows) = (next, until);
+    }
+    let (all, cpu) = (cpu_seconds() - start, cpu_seconds());
+    let anew = vector::build(Rows::new(&data.rows, data.dimension), options);
+    println!("all steps: {all:.2} s CPU; anew: {:.2} s CPU, {} leaves", cpu_seconds() - cpu, anew.table.leaves());
+    (index, anew)
 }
 
 /// The index of `base`'s rows from `gone` on and of those `added`, and how many leaves were rearranged.

@@ -16,7 +16,7 @@ use vector::{Clustering, Codec, Index, Leaves, Options, Rows};
 
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
-    [--churn [--later ROWS]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000 (else: the standard effort, twice that, and leaves at hand)] [--ranges 10,1000] [--rerank 20,50]
+    [--churn [--later ROWS | --grow ROWS [--rounds 10]]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000 (else: the standard effort, twice that, and leaves at hand)] [--ranges 10,1000] [--rerank 20,50]
     [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels";
 
 fn main() -> Result<(), String> {
@@ -130,6 +130,15 @@ fn churn(arguments: &Arguments, data: &Data, space: Space, threads: usize) {
     let options =
         Options { space, clustering, codec, centroid_bits: arguments.number("--centroid-bits", default_bits) as u32 };
     let later = arguments.get("--later").and_then(|later| later.parse().ok());
+    if let Some(first) = arguments.get("--grow").and_then(|first| first.parse().ok()) {
+        let (updated, anew) = churn::grown(data, &options, first, arguments.number("--rounds", 10));
+        let truth = Truth::new(space, data, 10);
+        for (name, index) in [("updated", &updated), ("anew", &anew)] {
+            println!("{name}:");
+            efforts(arguments, data, &truth, index, space);
+        }
+        return;
+    }
     let (data, updated, anew) = churn::churned(data, &options, later);
     let truth = Truth::new(space, &data, 10);
     for (name, index) in [("updated", &updated), ("anew", &anew)] {
