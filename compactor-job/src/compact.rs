@@ -418,8 +418,8 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         }
         let memory_bytes = self.scratch.memory_bytes / 4;
         let mut before = Before::new(index.table().clone(), Scratch { memory_bytes, ..self.scratch.clone() });
-        let sizes = (0..index.table().leaves()).map(|leaf| index.table().bytes(leaf..leaf + 1));
-        for leaves in stretches(sizes.map(|bytes| (bytes.end - bytes.start) as usize), STRETCH_BYTES) {
+        let sizes = (0..index.table().leaves()).map(|leaf| index.table().rows(leaf..leaf + 1).len());
+        for leaves in stretches(sizes, STRETCH_BYTES / index.table().codec().row_bytes()) {
             let wanted: Vec<(u32, usize)> = leaves.clone().map(|leaf| (0, leaf)).collect();
             for (leaf, body) in leaves.zip(stored.leaves(&base, &wanted).await?) {
                 let read = index.decode_leaf(leaf, &body).map_err(|error| open.damaged(&error))?;

@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(stretches(sizes.iter().copied(), 10), expect, "{sizes:?}");
         };
         check(&[], &[]);
-        check(&[0, 3], &[0..2]);
+        check(&[0, 3, 8], &[0..2, 2..3]);
         check(&[5, 5, 1, 20, 2], &[0..2, 2..3, 3..4, 4..5]);
     }
 }

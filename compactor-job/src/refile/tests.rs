@@ -7,7 +7,7 @@ use model::{Position, SetHash, Space};
 use segment::row::Row;
 use std::collections::BTreeSet;
 
-const DIMENSION: usize = 8;
+const DIMENSION: u32 = 8;
 const LEAF_ROWS: u32 = 16;
 
 fn scratch() -> Scratch {
@@ -26,11 +26,11 @@ fn vector(seed: u32) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
     let cluster = seed % 20;
-    (0..DIMENSION as u32).map(|i| (cluster * (i + 3) % 7) as f32 + next()).collect()
+    (0..DIMENSION).map(|i| (cluster * (i + 3) % 7) as f32 + next()).collect()
 }
 
 fn spill(seeds: &[u32]) -> Spill {
-    let mut rows = Spill::new(DIMENSION, &scratch());
+    let mut rows = Spill::new(DIMENSION as usize, &scratch());
     for (position, seed) in (0..).zip(seeds) {
         let row = Row {
             position: Position(position),
