@@ -44,6 +44,10 @@ enum Effect {
     HoldAfterMs(u64),
     /// Its bodies pass no faster than this, either way; each request by itself.
     BytesPerSecond(u64),
+    /// Its bodies share a line that passes so many bytes a second, either way, with those of all requests of such rules.
+    SharedBytesPerSecond(u64),
+    /// It waits until fewer than so many requests of such rules are under way; then it is held, if others say so.
+    AtOnce(u16),
     /// It is not carried out; the answer is this status, with the error code that S3 has for it.
     Answer(u16),
     /// It is not carried out; the connection is closed.
@@ -59,6 +63,10 @@ pub(crate) struct Verdict {
     pub(crate) hold_after: Duration,
     /// Bytes a second of each body; at least 1.
     pub(crate) rate: Option<u64>,
+    /// Bytes a second of all bodies that share the line; at least 1.
+    pub(crate) shared_rate: Option<u64>,
+    /// Connections of the line; at least 1.
+    pub(crate) at_once: Option<u16>,
     pub(crate) fate: Fate,
 }
 
@@ -139,7 +147,10 @@ impl Rule {
             _ if !(0.0..=1.0).contains(&self.probability) => Err("a probability is from 0 to 1".to_owned()),
             Effect::Answer(409 | 429 | 500 | 503) => Ok(()),
             Effect::Answer(status) => Err(format!("answers are 409, 429, 500 and 503, not {status}")),
-            Effect::BytesPerSecond(0) => Err("at 0 bytes a second nothing ever passes".to_owned()),
+            Effect::AtOnce(0) => Err("of 0 at once nobody ever has a turn".to_owned()),
+            Effect::BytesPerSecond(0) | Effect::SharedBytesPerSecond(0) => {
+                Err("at 0 bytes a second nothing ever passes".to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -156,7 +167,9 @@ impl Verdict {
         let fate = match effect {
             Effect::HoldBeforeMs(ms) => return self.hold_before += Duration::from_millis(ms),
             Effect::HoldAfterMs(ms) => return self.hold_after += Duration::from_millis(ms),
-            Effect::BytesPerSecond(rate) => return self.rate = Some(self.rate.map_or(rate, |other| other.min(rate))),
+            Effect::BytesPerSecond(rate) => return lower(&mut self.rate, rate),
+            Effect::SharedBytesPerSecond(rate) => return lower(&mut self.shared_rate, rate),
+            Effect::AtOnce(count) => return lower(&mut self.at_once, count),
             Effect::Answer(status) => Fate::Answered(status),
             Effect::DropRequest => Fate::RequestDropped,
             Effect::DropReply => Fate::ReplyDropped,
@@ -165,6 +178,11 @@ impl Verdict {
             self.fate = fate;
         }
     }
+}
+
+/// The narrowest of all rules is in force.
+fn lower<T: Copy + Ord>(bound: &mut Option<T>, to: T) {
+    *bound = Some(bound.map_or(to, |bound| bound.min(to)));
 }
 
 #[cfg(test)]
@@ -209,11 +227,15 @@ mod tests {
             { "effect": { "hold_after_ms": 7 } },
             { "effect": { "bytes_per_second": 9 } },
             { "effect": { "bytes_per_second": 8 } },
+            { "effect": { "shared_bytes_per_second": 5 } },
+            { "effect": { "at_once": 6 } },
+            { "effect": { "at_once": 7 } },
             { "next": 1, "effect": "drop_request" },
             { "effect": { "answer": 429 } },
         ]));
         let (hold_before, hold_after) = (Duration::from_millis(11), Duration::from_millis(7));
-        let expect = Verdict { hold_before, hold_after, rate: Some(8), fate: Fate::RequestDropped };
+        let (rate, shared_rate, at_once) = (Some(8), Some(5), Some(6));
+        let expect = Verdict { hold_before, hold_after, rate, shared_rate, at_once, fate: Fate::RequestDropped };
         assert_eq!(faults.judge("PutObject", "key"), expect);
         assert_eq!(faults.judge("PutObject", "key"), Verdict { fate: Fate::Answered(429), ..expect });
     }
@@ -236,6 +258,8 @@ mod tests {
         for rule in [
             serde_json::json!({ "effect": { "answer": 200 } }),
             serde_json::json!({ "effect": { "bytes_per_second": 0 } }),
+            serde_json::json!({ "effect": { "shared_bytes_per_second": 0 } }),
+            serde_json::json!({ "effect": { "at_once": 0 } }),
             serde_json::json!({ "effect": "drop_reply", "probability": 1.5 }),
         ] {
             let rule: Rule = serde_json::from_value(rule).unwrap();

@@ -33,6 +33,7 @@ pub mod counters;
 mod digest;
 mod faults;
 mod keys;
+mod link;
 mod listing;
 mod object;
 mod observe;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -12,6 +13,7 @@ use s3s::{HttpError, S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::counters::{Counters, Outcome, Ticket, TraceId};
 use crate::faults::{Fate, Faults, Verdict};
+use crate::link::{Lane, Link};
 use crate::taps::{Observed, Received, Upload};
 
 /// What is inside, whatever became of a thread that held it.
@@ -23,14 +25,14 @@ pub(crate) fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) async fn observe(
     service: &S3Service,
     counters: &Arc<Mutex<Counters>>,
+    link: &Arc<Link>,
     request: Request<Incoming>,
 ) -> Result<Response<Observed<s3s::Body>>, HttpError> {
     // The reply to HEAD is announced with a length but has no body that could be read to its end.
     let is_head = request.method() == Method::HEAD;
     let trace = trace_of(request.headers());
     let (mut head, body) = request.into_parts();
-    let passage = Passage { upload: Upload::new(body), admitted: OnceLock::new() };
-    let passage = Arc::new(passage);
+    let passage = Arc::new(Passage::new(Upload::new(body), Arc::clone(link)));
     let watch = Watch::begin(counters, trace, Arc::clone(&passage));
     head.extensions.insert(Arc::clone(&passage));
     let body = s3s::Body::http_body_unsync(Received::new(Arc::clone(&passage)));
@@ -53,14 +55,14 @@ pub(crate) async fn observe(
     let status = response.status();
     let is_bodiless = is_head || status == StatusCode::NOT_MODIFIED;
     let watch = watch.ended_as(status.as_str());
-    Ok(response.map(|body| Observed::new(body, watch, verdict.rate, is_bodiless)))
+    Ok(response.map(|body| Observed::new(body, watch, passage, is_bodiless)))
 }
 
 fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
     TraceId::from_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
-async fn pause(time: std::time::Duration) {
+async fn pause(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
@@ -70,9 +72,28 @@ async fn pause(time: std::time::Duration) {
 pub(crate) struct Passage {
     pub(crate) upload: Upload,
     admitted: OnceLock<(String, Verdict)>,
+    link: Arc<Link>,
+    /// Its connection of the line, as long as it is under way.
+    lane: Mutex<Option<Lane>>,
 }
 
 impl Passage {
+    fn new(upload: Upload, link: Arc<Link>) -> Passage {
+        Passage { upload, admitted: OnceLock::new(), link, lane: Mutex::new(None) }
+    }
+
+    /// How long these bytes of a body are to be held; `None` if nothing slows them.
+    pub(crate) fn pace(&self, bytes: u64) -> Option<Duration> {
+        let Verdict { rate, shared_rate, .. } = self.verdict();
+        let own = rate.map(|rate| Duration::from_secs_f64(bytes as f64 / rate as f64));
+        own.max(shared_rate.map(|rate| self.link.pass(bytes, rate)))
+    }
+
+    async fn take_lane(&self, count: u16) {
+        let lane = self.link.lane(usize::from(count)).await;
+        *locked(&self.lane) = Some(lane);
+    }
+
     /// What shall become of it; nothing special as long as it is not admitted.
     pub(crate) fn verdict(&self) -> Verdict {
         self.admitted.get().map_or_else(Verdict::default, |(_, verdict)| *verdict)
@@ -100,6 +121,9 @@ impl S3Access for Access {
         let passage = passage.expect("every request passes `observe`");
         // A request is checked once.
         let _ = passage.admitted.set((operation, verdict));
+        if let Some(count) = verdict.at_once {
+            passage.take_lane(count).await;
+        }
         if !verdict.hold_before.is_zero() {
             passage.upload.receive().await;
             pause(verdict.hold_before).await;
@@ -154,6 +178,7 @@ impl Drop for Watch {
             bytes_in: self.passage.upload.bytes.load(Ordering::Relaxed),
             bytes_out: self.bytes_out,
         };
+        locked(&self.passage.lane).take();
         locked(&self.counters).end(&self.ticket, &outcome);
     }
 }

@@ -23,6 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::Levers;
 use crate::body::blocking;
+use crate::link::Link;
 use crate::observe::{Access, observe};
 use crate::store::{Store, StoreError};
 use crate::{admin, s3};
@@ -75,10 +76,10 @@ impl Server {
         let service = s3_service(&config, blocking_open(&config).await?, &levers);
         let (stopping, stopped) = watch::channel(false);
 
-        let counters = Arc::clone(&levers.counters);
+        let (counters, link) = (Arc::clone(&levers.counters), Arc::new(Link::default()));
         let s3_loop = serve(listener, stopped.clone(), move |request| {
-            let (service, counters) = (service.clone(), Arc::clone(&counters));
-            async move { observe(&service, &counters, request).await.map_err(StdError::from) }
+            let (service, counters, link) = (service.clone(), Arc::clone(&counters), Arc::clone(&link));
+            async move { observe(&service, &counters, &link, request).await.map_err(StdError::from) }
         });
         let admin_loop = serve(admin_listener, stopped, move |request| {
             let levers = levers.clone();

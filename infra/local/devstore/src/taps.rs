@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -83,7 +82,7 @@ impl Body for Received {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled<hyper::Error> {
         let Received { passage, pace } = &mut *self;
-        pace.poll(passage.verdict().rate, context, |context| passage.upload.poll_next(context))
+        pace.poll(passage, context, |context| passage.upload.poll_next(context))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -104,14 +103,14 @@ impl Body for Received {
 pub(crate) struct Observed<B> {
     body: B,
     watch: Option<Watch>,
-    rate: Option<u64>,
+    passage: Arc<Passage>,
     pace: Pace,
 }
 
 impl<B: Body<Data = Bytes>> Observed<B> {
-    pub(crate) fn new(body: B, watch: Watch, rate: Option<u64>, is_bodiless: bool) -> Observed<B> {
+    pub(crate) fn new(body: B, watch: Watch, passage: Arc<Passage>, is_bodiless: bool) -> Observed<B> {
         let is_over = is_bodiless || body.is_end_stream();
-        Observed { body, watch: (!is_over).then_some(watch), rate, pace: Pace::default() }
+        Observed { body, watch: (!is_over).then_some(watch), passage, pace: Pace::default() }
     }
 }
 
@@ -120,8 +119,8 @@ impl<B: Body<Data = Bytes, Error = StdError> + Unpin> Body for Observed<B> {
     type Error = StdError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled<StdError> {
-        let Observed { body, watch, rate, pace } = &mut *self;
-        let frame = ready!(pace.poll(*rate, context, |context| Pin::new(&mut *body).poll_frame(context)));
+        let Observed { body, watch, passage, pace } = &mut *self;
+        let frame = ready!(pace.poll(passage, context, |context| Pin::new(&mut *body).poll_frame(context)));
         if let (Some(Ok(frame)), Some(watch)) = (&frame, &mut *watch) {
             watch.bytes_out += data_bytes(frame);
         }
@@ -140,26 +139,25 @@ impl<B: Body<Data = Bytes, Error = StdError> + Unpin> Body for Observed<B> {
     }
 }
 
-/// Holds each frame for as long as its bytes take at some rate.
+/// Holds each frame for as long as its bytes take.
 #[derive(Default)]
 struct Pace {
     held: Option<(Pin<Box<Sleep>>, Frame<Bytes>)>,
 }
 
 impl Pace {
-    /// The next frame of `source`, in time. `rate`: bytes a second.
+    /// The next frame of `source`, in time.
     fn poll<E>(
         &mut self,
-        rate: Option<u64>,
+        passage: &Passage,
         context: &mut Context<'_>,
         source: impl FnOnce(&mut Context<'_>) -> Polled<E>,
     ) -> Polled<E> {
         if self.held.is_none() {
-            match (rate, ready!(source(context))) {
-                (Some(rate), Some(Ok(frame))) => {
-                    let time = Duration::from_secs_f64(data_bytes(&frame) as f64 / rate as f64);
-                    self.held = Some((Box::pin(tokio::time::sleep(time)), frame));
-                }
+            let frame = ready!(source(context));
+            let time = frame.as_ref().and_then(|frame| passage.pace(data_bytes(frame.as_ref().ok()?)));
+            match (time, frame) {
+                (Some(time), Some(Ok(frame))) => self.held = Some((Box::pin(tokio::time::sleep(time)), frame)),
                 (_, frame) => return Poll::Ready(frame),
             }
         }

@@ -13,6 +13,11 @@ pub struct StoreAdmin {
 }
 
 impl StoreAdmin {
+    /// Where it is served, for programs that are not ours.
+    pub fn url(self) -> String {
+        crate::url(self.port)
+    }
+
     /// What was counted over all requests since the start: `requests` by operation, `statuses`, `bytes_in`, `bytes_out`,
     /// `max_in_flight`, `sequential_depth`.
     pub fn totals(self) -> Result<Value> {
@@ -30,8 +35,9 @@ impl StoreAdmin {
     ///
     /// `rules`: an array of objects with `operation` (S3's name for it), `key_prefix`, `key_contains` (which requests),
     /// `next` (only so many), `probability` (from 0 to 1), all of them optional, and `effect`, one of
-    /// `{"hold_before_ms": n}`, `{"hold_after_ms": n}`, `{"bytes_per_second": n}`, `{"answer": 409 | 429 | 500 | 503}`,
-    /// `"drop_request"`, `"drop_reply"`. A request suffers the effects of all rules that are about it.
+    /// `{"hold_before_ms": n}`, `{"hold_after_ms": n}`, `{"bytes_per_second": n}`, `{"shared_bytes_per_second": n}`,
+    /// `{"at_once": n}`, `{"answer": 409 | 429 | 500 | 503}`, `"drop_request"`, `"drop_reply"`. A request suffers the effects
+    /// of all rules that are about it.
     pub fn set_faults(self, rules: &Value, seed: Option<u64>) -> Result<u64> {
         let faults = self.call("PUT", "/faults", &json!({ "rules": rules, "seed": seed }).to_string())?;
         faults["seed"].as_u64().context("devstore tells no seed")

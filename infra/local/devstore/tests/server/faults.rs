@@ -113,6 +113,36 @@ async fn bodies_pass_no_faster_than_their_rate() {
     assert!(began.elapsed() < put, "other keys are as fast as ever");
 }
 
+/// Six requests of 50 ms each over two connections that share a line of a megabyte a second.
+#[tokio::test]
+async fn requests_share_a_line() {
+    let fixture = Fixture::start().await;
+    fixture.s3.put("key", &[], pattern(100_000)).await;
+    fixture
+        .rules(json!([
+            { "operation": "GetObject", "effect": { "at_once": 2 } },
+            { "operation": "GetObject", "effect": { "hold_before_ms": 50 } },
+            { "operation": "GetObject", "effect": { "shared_bytes_per_second": 1_000_000 } },
+        ]))
+        .await;
+    let get = async |key| {
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(fixture.s3.get(key, &[]).await.body.len(), 100_000);
+        }
+        began.elapsed()
+    };
+    let (first, second) = tokio::join!(get("key"), get("key"));
+    assert!(
+        first.max(second) >= Duration::from_millis(650),
+        "six times 100 ms of bytes, one wait: {first:?} {second:?}"
+    );
+    let began = Instant::now();
+    let nothing = || fixture.s3.get("none", &[]);
+    tokio::join!(nothing(), nothing(), nothing(), nothing(), nothing(), nothing());
+    assert!(began.elapsed() >= Duration::from_millis(150), "three rounds of two");
+}
+
 /// With every request held, requests that are sent together overlap, and the depth is the number of waves.
 #[tokio::test]
 async fn depth_is_exact_while_requests_are_held() {
