@@ -1,7 +1,10 @@
 """Measures servers that speak Chroma's HTTP API v2 on the same records, one after the other, over raw HTTP.
 
 `records.py` says what a folder of records holds. The last rows are held out as queries; their neighbours are computed here by
-a scan, so recall needs no file of right answers. The first server is what the others are compared with.
+a scan, so recall needs no file of right answers. The first server is what the others are compared with. Those have what they were
+given compacted before they are asked.
+
+Its times are those of a Python client, alike for all. Rates of many queries at once are measured by `xtask`, whose client takes less.
 """
 
 from __future__ import annotations
@@ -9,11 +12,11 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import subprocess
 import sys
 import threading
 import time
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ import numpy as np
 from records import Filter, Records, body_of, filters_of, load, neighbours
 
 DATABASE = "/api/v2/tenants/default_tenant/databases/default_database"
+NAME = "peer"
+"""Of the collection, which stays."""
 TOP = 10
 """Neighbours that a query asks for."""
 GETS = 300
@@ -62,18 +67,16 @@ class Collection:
 
 
 def measure(url: str, records: Records, options: argparse.Namespace) -> Figures:
-    """Loads the records into a collection of its own, asks everything, removes it."""
+    """Loads the records into a collection of its own and asks everything."""
     server = Server(url)
-    name = f"peer-{uuid.uuid4().hex[:8]}"
-    made = server("POST", f"{DATABASE}/collections", json.dumps({"name": name, "configuration": {"hnsw": {"space": "cosine"}}}))
+    made = server("POST", f"{DATABASE}/collections", json.dumps({"name": NAME, "configuration": {"hnsw": {"space": "cosine"}}}))
     collection = Collection(url, f"{DATABASE}/collections/{made['id']}")
-    try:
-        figures = write(collection, records, options.batch, options.writers)
-        if server("GET", f"{collection.path}/count") != len(records.ids):
-            raise RuntimeError(f"{url} has not as many records as it acknowledged")
-        return figures | read(server, collection, records, options)
-    finally:
-        server("DELETE", f"{DATABASE}/collections/{name}")
+    figures = write(collection, records, options.batch, options.writers)
+    if url != options.urls[0]:
+        subprocess.run([options.compactor, "compact", made["id"], "--memory", "4GiB"], check=True, stderr=subprocess.DEVNULL)
+    if server("GET", f"{collection.path}/count") != len(records.ids):
+        raise RuntimeError(f"{url} has not as many records as it acknowledged")
+    return figures | read(server, collection, records, options)
 
 
 def write(collection: Collection, records: Records, batch: int, writers: int) -> Figures:
@@ -91,12 +94,11 @@ def write(collection: Collection, records: Records, batch: int, writers: int) ->
 
 
 def read(server: Server, collection: Collection, records: Records, options: argparse.Namespace) -> Figures:
-    """Queries with and without filters, at once and one after the other, and gets by id."""
+    """Queries with and without filters, and gets by id, one after the other."""
     truth = neighbours(records, TOP, None)
     bodies = [query(vector) for vector in records.queries]
     figures = {"first query, ms": 1e3 * timed(lambda: collection.query(server, bodies[0]))}
     figures |= ask(server, collection, "query", bodies, truth)
-    figures["queries/s"] = throughput(collection, bodies, options.threads, options.seconds)
     for each in filters_of(records):
         bodies = [query(vector, each) for vector in records.queries[:100]]
         figures |= ask(server, collection, each.name, bodies, neighbours(records, TOP, each.mask)[:100])
@@ -122,21 +124,6 @@ def ask(server: Server, collection: Collection, name: str, bodies: list[str], tr
         found += min(len(right.intersection(rows)), TOP)
         possible += min(len(right), TOP)
     return percentiles(name, latencies) | {f"{name}, recall": found / max(possible, 1)}
-
-
-def throughput(collection: Collection, bodies: list[str], threads: int, seconds: float) -> float:
-    """Queries a second from several connections."""
-    done = [0] * threads
-    end = time.perf_counter() + seconds
-
-    def run(number: int) -> None:
-        server = Server(collection.url)
-        while time.perf_counter() < end:
-            collection.query(server, bodies[(number + done[number] * threads) % len(bodies)])
-            done[number] += 1
-
-    took = timed(lambda: together([lambda number=number: run(number) for number in range(threads)]))
-    return sum(done) / took
 
 
 def together(tasks: list) -> None:
@@ -182,12 +169,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("urls", nargs="+", help="servers; the first is the reference")
     parser.add_argument("--data", type=Path, required=True, help="folder of records, as the demo takes them")
-    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--records", type=int, default=68_000)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--batch", type=int, default=300)
     parser.add_argument("--writers", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=4, help="connections that query at once")
-    parser.add_argument("--seconds", type=float, default=5, help="how long they do")
+    parser.add_argument("--compactor", type=Path, required=True, help="opal-compactor, told by its environment where to work")
     options = parser.parse_args()
     records = load(options.data, options.records, options.queries)
     measured = []

@@ -59,22 +59,23 @@ def body_of(records: Records, start: int, limit: int) -> str:
 
 
 def filters_of(records: Records) -> list[Filter]:
-    """A narrow filter, a broad one, and one on the text, made from what the records hold."""
+    """Narrow filters, a broad one, a conjunction of these, and one on the text, made from what the records hold."""
     pairs = Counter(pair for metadata in records.metadatas for pair in metadata.items() if isinstance(pair[1], str))
     wanted = len(records.ids) / 100
-    key, value = min(pairs, key=lambda pair: abs(pairs[pair] - wanted))
+    rare, common = (min(pairs, key=lambda pair: abs(pairs[pair] - count)) for count in (wanted, 10 * wanted))
     words = Counter(word for document in records.documents for word in set(document.split()) if word.isalpha())
     word = min(words, key=lambda word: abs(words[word] - 10 * wanted))
     numbers = Counter(key for metadata in records.metadatas for key, value in metadata.items() if type(value) is int)
     number = numbers.most_common(1)[0][0]
     bound = int(np.median([metadata[number] for metadata in records.metadatas if number in metadata]))
+    narrow, middle = (np.array([each.get(key) == value for each in records.metadatas]) for key, value in (rare, common))
+    broad = np.array([number in each and each[number] > bound for each in records.metadatas])
+    of_both = {"$and": [dict([common]), {number: {"$gt": bound}}]}
     return [
-        Filter("one in 100", {"where": {key: value}}, np.array([each.get(key) == value for each in records.metadatas])),
-        Filter(
-            "one in 2",
-            {"where": {number: {"$gt": bound}}},
-            np.array([number in each and each[number] > bound for each in records.metadatas]),
-        ),
+        Filter("one in 100", {"where": dict([rare])}, narrow),
+        Filter("one in 10", {"where": dict([common])}, middle),
+        Filter("one in 2", {"where": {number: {"$gt": bound}}}, broad),
+        Filter("of the last both", {"where": of_both}, middle & broad),
         Filter(
             "by text",
             {"where_document": {"$contains": word}},

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A collection of a server.
 pub(crate) struct Collection {
-    url: String,
+    pub(crate) url: String,
     pub(crate) id: String,
 }
 
@@ -29,6 +29,13 @@ impl Collection {
         Ok(Collection { url: url.to_owned(), id })
     }
 
+    /// The one of that name.
+    pub(crate) fn find(url: &str, name: &str) -> Result<Collection> {
+        let found = Client::new(url).json("GET", &format!("{DATABASE}/collections/{name}"), None)?;
+        let id = found["id"].as_str().context("a collection without id")?.to_owned();
+        Ok(Collection { url: url.to_owned(), id })
+    }
+
     /// The path of one of its routes.
     pub(crate) fn path(&self, verb: &str) -> String {
         format!("{DATABASE}/collections/{}/{verb}", self.id)
@@ -36,9 +43,14 @@ impl Collection {
 
     /// Adds `bodies` from several connections. Errors: one of them was not acknowledged.
     pub(crate) fn load(&self, bodies: &[Vec<u8>], writers: usize) -> Result<Measured> {
-        let written = load::run(&self.url, &self.path("add"), bodies, writers, PATIENCE)?;
-        ensure!(written.writes == bodies.len(), "only {} of {} writes were sent", written.writes, bodies.len());
-        Ok(written)
+        self.send_all("add", bodies, writers)
+    }
+
+    /// Sends each of `bodies` once, from several connections. Errors: one of them was refused.
+    pub(crate) fn send_all(&self, verb: &str, bodies: &[Vec<u8>], connections: usize) -> Result<Measured> {
+        let sent = load::run(&self.url, &self.path(verb), bodies, connections, PATIENCE)?;
+        ensure!(sent.writes == bodies.len(), "only {} of {} were sent", sent.writes, bodies.len());
+        Ok(sent)
     }
 
     /// Asks once; `body`: none asks by GET.
@@ -77,8 +89,8 @@ impl Collection {
 
 /// What a request cost.
 pub(crate) struct Cost {
-    reads: u64,
-    bytes: u64,
+    pub(crate) reads: u64,
+    pub(crate) bytes: u64,
     at_once: u64,
     /// Dependent reads; exact while the store holds each reply for longer than sending a wave takes.
     pub(crate) waves: u64,
@@ -86,6 +98,20 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Of several requests, rounded up; of those at once and the dependent ones, the most.
+    pub(crate) fn mean(costs: &[Cost]) -> Cost {
+        let count = costs.len().max(1) as u64;
+        let mean = |of: fn(&Cost) -> u64| costs.iter().map(of).sum::<u64>().div_ceil(count);
+        let most = |of: fn(&Cost) -> u64| costs.iter().map(of).max().unwrap_or(0);
+        Cost {
+            reads: mean(|cost| cost.reads),
+            bytes: mean(|cost| cost.bytes),
+            at_once: most(|cost| cost.at_once),
+            waves: most(|cost| cost.waves),
+            took: costs.iter().map(|cost| cost.took).sum::<Duration>() / u32::try_from(count).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Above the columns of a cost, behind 28 characters that say what it is of.
     pub(crate) const HEADINGS: &str = "   reads       KB  max at once  waves       ms";
 }

@@ -31,15 +31,31 @@ impl Measured {
 /// Sends `bodies` to `path` of the server at `url`, each once, from `writers` connections, until all are acknowledged or
 /// no more may begin since `limit` has passed. Errors: a write that was not acknowledged.
 pub(crate) fn run(url: &str, path: &str, bodies: &[Vec<u8>], writers: usize, limit: Duration) -> Result<Measured> {
+    cycle(url, path, bodies, bodies.len(), writers, limit)
+}
+
+/// The same `times` times in all, from the first body on again behind the last.
+pub(crate) fn cycle(
+    url: &str,
+    path: &str,
+    bodies: &[Vec<u8>],
+    times: usize,
+    writers: usize,
+    limit: Duration,
+) -> Result<Measured> {
+    ensure!(!bodies.is_empty(), "there is nothing to send");
     let next = AtomicUsize::new(0);
     let latencies = Mutex::new(Vec::with_capacity(bodies.len()));
     let began = Instant::now();
     let write = || -> Result<()> {
         let (mut client, mut own) = (Client::new(url), Vec::new());
         while began.elapsed() < limit && !sh::stopped() {
-            let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= times {
+                break;
+            }
             let sent = Instant::now();
-            client.call("POST", path, body)?;
+            client.call("POST", path, &bodies[number % bodies.len()])?;
             own.push(sent.elapsed());
         }
         latencies.lock().expect("no writer panics").append(&mut own);

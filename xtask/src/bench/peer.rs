@@ -1,14 +1,27 @@
-//! Reads and writes of real records on both servers: rates, latencies, recall. What it asks is in `bench/peer`.
+//! Reads and writes of real records on both servers: rates, latencies, recall. What it asks is in `bench/peer`; many queries at
+//! once are asked from here, by a client that leaves the processor to the servers.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
-use stack::{Config, Stack};
+use serde_json::json;
+use stack::{Config, Part, Stack, StoreAdmin};
 
+use super::collection::Collection;
+use super::cpu;
+use super::load::{self, Measured};
 use super::original::Original;
+use super::records::Records;
 use crate::place::Place;
 use crate::{build, sh, test, tools};
+
+/// Name of the collection that `peer.py` leaves behind.
+const NAME: &str = "peer";
+/// Queries that are asked once each before the clock runs, and then again and again.
+const QUERIES: usize = 200;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -16,19 +29,127 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Use at most so many records
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 68_000)]
     records: u32,
+    /// Connections that query at once
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Seconds for which they do
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
 }
 
 /// Prints a figure a line, for the original, for us, and their ratio.
 pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<()> {
-    let stack = Stack::start(Config::new(test::programs(place, &build::DEPLOYED)?, data.join("opal")))?;
+    let programs = test::optimised_programs(place, &build::DEPLOYED)?;
+    let stack = Stack::start(Config::new(programs.clone(), data.join("opal")))?;
     let original = Original::start(place, &data.join("original"))?;
     let mut peer = Command::new(tools::python(place)?);
     peer.arg("-u").arg(place.root.join("bench/peer/peer.py")).args([original.url(), &stack.gateway_url()]);
     peer.arg("--data").arg(&arguments.data).args(["--records", &arguments.records.to_string()]);
-    peer.envs([("PYTHONDONTWRITEBYTECODE", "1"), ("OPENBLAS_NUM_THREADS", "1")]);
+    peer.args(["--queries", &QUERIES.to_string()]).arg("--compactor").arg(&programs.compactor);
+    peer.envs([("PYTHONDONTWRITEBYTECODE", "1"), ("OPENBLAS_NUM_THREADS", "1")]).envs(stack.compactor_env());
     sh::step("measuring the original server, then ours", &mut peer)?;
+    rates(arguments, &original, &stack)?;
     stack.stop();
     Ok(())
+}
+
+/// Queries by one connection and by many, of both servers.
+fn rates(arguments: &Arguments, original: &Original, stack: &Stack) -> Result<()> {
+    let mut records = Records::load(Some(&arguments.data), usize::MAX)?;
+    let queries = records.vectors.split_off(records.len() - QUERIES);
+    let body = |vector: &Vec<f32>| json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
+    let bodies: Vec<Vec<u8>> = queries.iter().map(|vector| body(vector).to_string().into_bytes()).collect();
+    let ours: Vec<u32> = Part::ALL.into_iter().filter_map(|part| stack.pid(part)).collect();
+    let (theirs, own) = (Collection::find(original.url(), NAME)?, Collection::find(&stack.gateway_url(), NAME)?);
+    let servers = [
+        Asked { name: "the original", collection: &theirs, verb: "query", pids: vec![original.pid()], store: None },
+        Asked { name: "ours", collection: &own, verb: "query", pids: ours.clone(), store: Some(stack.store_admin()) },
+        Asked {
+            name: "ours, index_only",
+            collection: &own,
+            verb: "query?read_level=index_only",
+            pids: ours,
+            store: Some(stack.store_admin()),
+        },
+    ];
+    for connections in [1, arguments.connections] {
+        println!("\n{connections} connections\n{HEADINGS}");
+        let mut first: Option<Rate> = None;
+        for server in &servers {
+            let rate = server.ask(&bodies, connections, Duration::from_secs(arguments.seconds))?;
+            let first = first.get_or_insert_with(|| rate.clone());
+            println!("{:<18}{rate}{:>14.2}{:>11.2}", server.name, rate.p50 / first.p50, rate.a_second / first.a_second);
+        }
+    }
+    Ok(())
+}
+
+const HEADINGS: &str = "                    p50 ms   p99 ms  queries/s  server CPU ms  client's share  GETs a query  ratios: p50  queries/s";
+
+/// A server that is asked.
+struct Asked<'a> {
+    name: &'static str,
+    collection: &'a Collection,
+    verb: &'static str,
+    pids: Vec<u32>,
+    store: Option<StoreAdmin>,
+}
+
+/// How fast it answers.
+#[derive(Clone)]
+struct Rate {
+    p50: f64,
+    p99: f64,
+    a_second: f64,
+    /// Milliseconds of processor time that a query takes.
+    server_cpu_ms: f64,
+    /// The client's part of all processor time.
+    client_share: f64,
+    /// Requests of a query to the store, if there is one.
+    gets: Option<f64>,
+}
+
+impl Asked<'_> {
+    fn ask(&self, bodies: &[Vec<u8>], connections: usize, time: Duration) -> Result<Rate> {
+        let path = self.collection.path(self.verb);
+        let ask = |times, limit| load::cycle(&self.collection.url, &path, bodies, times, connections, limit);
+        ask(bodies.len(), Duration::MAX)?;
+        let (servers, client, gets) = (self.cpu()?, cpu::seconds(std::process::id())?, self.gets()?);
+        let measured = ask(usize::MAX, time)?;
+        let servers = self.cpu()? - servers;
+        let client = cpu::seconds(std::process::id())? - client;
+        let count = measured.writes as f64;
+        let gets = self.gets()?.zip(gets).map(|(after, before)| (after - before) as f64 / count);
+        let ms = |measured: &Measured, share| measured.percentile(share).as_secs_f64() * 1e3;
+        Ok(Rate {
+            p50: ms(&measured, 0.5),
+            p99: ms(&measured, 0.99),
+            a_second: count / measured.elapsed.as_secs_f64(),
+            server_cpu_ms: servers * 1e3 / count,
+            client_share: client / (servers + client),
+            gets,
+        })
+    }
+
+    fn cpu(&self) -> Result<f64> {
+        self.pids.iter().map(|pid| cpu::seconds(*pid)).sum()
+    }
+
+    fn gets(&self) -> Result<Option<u64>> {
+        let requests = |store: StoreAdmin| -> Result<u64> {
+            let totals = store.totals()?;
+            Ok(totals["requests"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum())
+        };
+        self.store.map(requests).transpose()
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rate { p50, p99, a_second, server_cpu_ms, client_share, gets } = self;
+        let gets = gets.map_or_else(|| "-".to_owned(), |gets| format!("{gets:.2}"));
+        write!(f, "{p50:>9.2}{p99:>9.2}{a_second:>11.1}{server_cpu_ms:>15.2}{:>14.0} %{gets:>14}", client_share * 100.0)
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -70,9 +71,16 @@ impl Records {
     /// The bodies that add the records, `batch` in each; what is left over is left out. Vectors go as base64, as the
     /// official clients send them to a server that says that it takes it.
     pub(crate) fn bodies(&self, batch: usize) -> Vec<Vec<u8>> {
-        let ids = |start: usize| (start..start + batch).map(Records::id).collect();
-        let body = |start| self.body(ids(start), start, start + batch);
-        (0..self.len() / batch).map(|number| body(number * batch)).collect()
+        self.bodies_of(0..self.len() / batch * batch, batch)
+    }
+
+    /// The bodies that add the records in `rows`, up to `batch` in each.
+    pub(crate) fn bodies_of(&self, rows: Range<usize>, batch: usize) -> Vec<Vec<u8>> {
+        let body = |start: usize| {
+            let limit = rows.end.min(start + batch);
+            self.body((start..limit).map(Records::id).collect(), start, limit)
+        };
+        rows.clone().step_by(batch).map(body).collect()
     }
 
     /// The id of the record in a row.
@@ -97,7 +105,8 @@ impl Records {
     }
 }
 
-fn encoded(vector: &[f32]) -> String {
+/// A vector as the official clients send it.
+pub(crate) fn encoded(vector: &[f32]) -> String {
     let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     BASE64.encode(bytes)
 }
