@@ -9,6 +9,7 @@ use stack::StoreAdmin;
 
 use super::http::Client;
 use super::load::{self, Measured};
+use crate::sh;
 
 pub(crate) const DATABASE: &str = "/api/v2/tenants/default_tenant/databases/default_database";
 /// Nobody waits for longer.
@@ -70,6 +71,7 @@ impl Collection {
         // Unique in this run of this stack, which is all that a trace needs to be.
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let trace = format!("{nanos:032x}");
+        ensure!(!sh::stopped(), "stopped by a signal");
         let mut client = Client::new(&self.url);
         client.trace = Some(trace.clone());
         let began = Instant::now();

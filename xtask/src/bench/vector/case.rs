@@ -16,9 +16,9 @@ use crate::{sh, tools};
 
 /// Records have their row number modulo this in their metadata, as `draw`, for filters: bench/vector/truth.py knows it too.
 pub(super) const DRAWS: usize = 1_000;
-const WRITERS: usize = 4;
+const WRITERS: usize = 2;
 /// Bytes of vectors in a body, about: as base64 and in the gateway's memory they are several times that.
-const BATCH_BYTES: usize = 3 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of vectors whose bodies are made before they are sent.
 const AHEAD_BYTES: usize = 256 << 20;
 /// Bytes of vectors that are written before they are compacted: a longer log slows its writers down, and then refuses.

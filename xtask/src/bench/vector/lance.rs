@@ -32,5 +32,7 @@ pub(super) fn measure(place: &Place, stack: &Stack, case: &Case, ours: &Line) ->
     argument("p50", ours.cold_ms(0.5).to_string());
     argument("p99", ours.cold_ms(0.99).to_string());
     argument("rate", ours.built_a_second().to_string());
+    argument("rate_cpu", (case.records.len() as f64 / ours.built.cpu).to_string());
+    argument("peak", (ours.built.memory_bytes >> 20).to_string());
     sh::step("measuring LanceDB", python.env("PYTHONDONTWRITEBYTECODE", "1"))
 }

@@ -33,8 +33,6 @@ const K: usize = 10;
 const NEW_ISOLATES: usize = 10;
 /// Selectivity of filters, in thousandths.
 const SHARES: [usize; 4] = [1, 10, 100, 500];
-/// Queries of each filter: a scan takes long.
-const FILTERED: usize = 100;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -59,9 +57,9 @@ pub(crate) struct Arguments {
     /// MiB that a compaction may take
     #[arg(long, default_value_t = 4_096)]
     memory: u32,
-    /// Ask with filters of several selectivities, too
-    #[arg(long)]
-    filters: bool,
+    /// Queries that are asked with each of several filters
+    #[arg(long, default_value_t = 0)]
+    filtered: usize,
     /// Replace three tenths of the records and delete two tenths, over one to four segments, too
     #[arg(long)]
     churn: bool,
@@ -127,7 +125,7 @@ impl Bench<'_> {
         let line = self.nearest(&collection)?;
         report::print_one(&line);
         let mut recall = line.warm.asked.recall.min(line.cold.recall);
-        if self.arguments.filters {
+        if self.arguments.filtered > 0 {
             recall = recall.min(self.filtered(&collection)?);
         }
         if self.arguments.lance {
@@ -216,7 +214,7 @@ impl Bench<'_> {
                 body["where"] = json!({ "draw": { "$lt": share } });
                 body
             };
-            let bodies: Vec<Value> = self.case.queries.iter().take(FILTERED).map(narrowed).collect();
+            let bodies: Vec<Value> = self.case.queries.iter().take(self.arguments.filtered).map(narrowed).collect();
             let subset = self.subset(slice::from_ref(&whole), share, &Some)?;
             let asked = self.ask(collection, &bodies, &subset)?;
             println!("{:<28}{asked}", format!("{share} in {DRAWS}"));
