@@ -141,7 +141,6 @@ impl Bench<'_> {
     fn nearest(&mut self, collection: &Collection) -> Result<Line> {
         let (case, arguments, records) = (self.case, self.arguments, self.case.records.len());
         let built = case.build(collection, &self.compactor(), arguments.parts, arguments.memory)?;
-        collection.expect(records)?;
         self.compactor().verify(&collection.id)?;
         let segments = self.segments(collection)?;
 
@@ -158,13 +157,15 @@ impl Bench<'_> {
         let new = ask(NEW_ISOLATES.min(arguments.cold), Isolate::New)?;
         let cold = ask(arguments.cold, Isolate::Started)?;
         let warm = self.warm(collection, &bodies, &all)?;
+        collection.expect(records)?;
         Ok(Line { records, dimension: case.dimension(), segments, built, new, cold, warm })
     }
 
     /// Queries of an isolate that has answered them all before: recall and reads first, then nothing but time.
-    fn warm(&self, collection: &Collection, bodies: &[Value], all: &Subset<'_>) -> Result<Warm> {
-        let asked = self.ask(collection, bodies, all)?;
-        let bodies: Vec<Vec<u8>> = bodies.iter().map(|body| body.to_string().into_bytes()).collect();
+    fn warm(&self, collection: &Collection, queries: &[Value], all: &Subset<'_>) -> Result<Warm> {
+        let bodies: Vec<Vec<u8>> = queries.iter().map(|body| body.to_string().into_bytes()).collect();
+        collection.send_all("query", &bodies, 1)?;
+        let asked = self.ask(collection, queries, all)?;
         let workers = self.stack.pid(Part::Workers).unwrap_or_default();
         let before = cpu::seconds(workers)?;
         let times = collection.send_all("query", &bodies, 1)?;
