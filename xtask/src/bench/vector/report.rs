@@ -7,8 +7,9 @@ use super::super::collection::Cost;
 use super::super::compactor::Spent;
 use super::super::load::Measured;
 
-/// Marks of the plot for ten times as much.
+/// Marks of the plot for ten times as much, and at most: what was nearly nothing grows without measure.
 const MARKS: f64 = 20.0;
+const MARKS_MAX: f64 = 80.0;
 
 /// What was measured of one collection.
 pub(super) struct Line {
@@ -144,8 +145,8 @@ pub(super) fn print(lines: &[Line]) {
 fn plot(first: &Line, last: &Line) {
     println!("\nfrom {} records to {}, times; {MARKS} marks are ten times", first.records, last.records);
     let bar = |name: &str, times: f64| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than 1 is no mark")]
-        let marks = (times.log10() * MARKS).round() as usize;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "so few marks are a number")]
+        let marks = (times.log10() * MARKS).clamp(0.0, MARKS_MAX).round() as usize;
         println!("{name:<12}{times:>8.2}  {}", "#".repeat(marks));
     };
     bar("records", last.records as f64 / first.records as f64);
