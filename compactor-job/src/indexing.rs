@@ -1,5 +1,5 @@
 //! The leaf index of a segment: which rows go into which leaf. Rows may be more than memory holds; what is computed of them
-//! is a pure function of rows, space, seed, bounds and the index that it goes on from ([`crate::refile`]), whatever the number
+//! is a pure function of rows, space, seed, bounds and the index that it goes on from (`refile`), whatever the number
 //! of threads.
 
 use crate::refile::{self, Before};

@@ -79,8 +79,13 @@ impl<S: ObjectStore, C: Catalog, E: Executors, R: Runtime> Gateway<'_, S, C, E, 
                 let (answer, now) = join(run, self.fetch_row(id)).await;
                 let now = now?;
                 check_scope(&now.row, scope)?;
-                let is_missing = matches!(answer, Err(PlanError::Missing(_)));
-                if !is_missing && still_holds(&seen.row, &now.row) && self.is_young(&now) {
+                let may_pass = match &answer {
+                    Ok(_) => false,
+                    Err(PlanError::Missing(_)) => true,
+                    // Such as a log that was too long until it was compacted.
+                    Err(_) => now.row.generation != seen.row.generation,
+                };
+                if !may_pass && still_holds(&seen.row, &now.row) && self.is_young(&now) {
                     return self.accept(&plan, answer);
                 }
                 (seen, fresh) = (now, true);

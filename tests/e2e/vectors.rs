@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use stack::Stack;
+use stack::{Part, Stack};
 
 use crate::harness::{Api, Collection, own_stack_with, run_compactor};
 
@@ -64,6 +64,33 @@ impl World {
         hits as f64 / (QUERIES * k.min(self.plain.len())) as f64
     }
 
+    /// What a query asks of the store: of an isolate that knows nothing, then of one that has answered it before.
+    fn explains_itself(&mut self) {
+        self.stack.restart(Part::Workers).unwrap();
+        let body = json!({ "query_embeddings": [vector(3_000_000)], "n_results": K });
+        let path = self.collection.verb("query?explain=true");
+        let ask = |path: &str| {
+            let reply = self.api.post(path, &body).expect(200);
+            assert!(reply.header("server-timing").starts_with("catalog;dur="), "{reply:?}");
+            reply.json()
+        };
+        let (cold, warm, index_only) = (ask(&path), ask(&path), ask(&format!("{path}&read_level=index_only")));
+        let reads = |answer: &Value| answer["explain"]["reads"].as_array().unwrap().len();
+        let number = |answer: &Value, name: &str| answer["explain"][name].as_u64().unwrap();
+        assert!(number(&cold, "waves") <= 3 && reads(&cold) <= 20, "{}", cold["explain"]);
+        assert!((1..=96 << 20).contains(&number(&cold, "memory_bytes")), "{}", cold["explain"]);
+        assert!(number(&cold, "leaves") > 0 && number(&cold, "estimated") > number(&cold, "measured"));
+        // The end of the log is all that a warm strong read must look at.
+        assert_eq!((reads(&warm), number(&warm, "bytes")), (1, 0), "{}", warm["explain"]);
+        assert_eq!(reads(&index_only), 0, "{}", index_only["explain"]);
+        for counted in ["leaves", "estimated", "measured"] {
+            assert_eq!(number(&warm, counted), number(&cold, counted), "{counted}");
+        }
+        assert!(number(&warm, "kept") > number(&cold, "kept"));
+        assert_eq!((&warm["ids"], &index_only["ids"]), (&cold["ids"], &cold["ids"]));
+        assert!(self.api.post(&self.collection.verb("query"), &body).expect(200).json().get("explain").is_none());
+    }
+
     fn hits(&self, query: &[i32], k: usize) -> usize {
         let include = json!(["distances", "documents"]);
         let body = json!({ "query_embeddings": [query], "n_results": k, "include": include });
@@ -105,6 +132,7 @@ fn a_large_collection_is_searched_by_its_leaves() {
     world.compact();
     assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
     assert_eq!(world.recall(1).to_string(), "1");
+    world.explains_itself();
 
     // The log above it, and rows that it hides.
     world.write("upsert", &(0..600).map(|id| (id * 7, id + 2_000_000)).collect::<Vec<_>>());
