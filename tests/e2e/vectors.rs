@@ -67,6 +67,8 @@ impl World {
     /// What a query asks of the store: of an isolate that knows nothing, then of one that has answered it before.
     fn explains_itself(&mut self) {
         self.stack.restart(Part::Workers).unwrap();
+        // Connections to the Workers before are gone.
+        self.api = Api::new(self.stack.gateway_url());
         let body = json!({ "query_embeddings": [vector(3_000_000)], "n_results": K });
         let path = self.collection.verb("query?explain=true");
         let ask = |path: &str| {
