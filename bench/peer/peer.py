@@ -74,6 +74,8 @@ def measure(url: str, records: Records, options: argparse.Namespace) -> Figures:
     figures = write(collection, records, options.batch, options.writers)
     if url != options.urls[0]:
         subprocess.run([options.compactor, "compact", made["id"], "--memory", "4GiB"], check=True, stderr=subprocess.DEVNULL)
+    # A new connection: the one before may have been idle for longer than a server keeps it.
+    server = Server(url)
     if server("GET", f"{collection.path}/count") != len(records.ids):
         raise RuntimeError(f"{url} has not as many records as it acknowledged")
     return figures | read(server, collection, records, options)
