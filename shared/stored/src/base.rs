@@ -171,6 +171,12 @@ impl Base {
         self.manifest.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// What a row takes in the store, in bytes: on average, and with all that leads to it.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        let rows = self.manifest.segments.iter().map(|segment| u64::from(segment.rows)).sum::<u64>();
+        self.bytes_stored() / rows.max(1)
+    }
+
     /// The dead rows of segment number `segment`. Panics unless [`crate::StoredReader::open`] has succeeded.
     pub fn dead(&self, segment: u32) -> &DeleteVector {
         self.dead[segment as usize].get().expect("the segment was opened")

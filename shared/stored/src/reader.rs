@@ -21,9 +21,9 @@ use storage::ObjectStore;
 const IDS_WITHOUT_FILTER: usize = 8;
 /// Batches that are read together when rows are read by place.
 const BATCHES_TOGETHER: usize = 48;
-/// Rows that are looked at by place are kept if they are no more than this: more will hardly be wanted again together, and
-/// would drive out what is.
-const KEPT_ROWS_MAX: usize = 1_024;
+/// Rows that are looked at by place are kept if they take less than one part in so many of what there is room for: more would
+/// drive out what is wanted more often.
+const KEPT_SHARE: u64 = 2;
 
 /// Reads the segments of a base.
 #[derive(Clone, Copy)]
@@ -231,7 +231,8 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         slots: &Slots,
         mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let are_kept = places.len() <= KEPT_ROWS_MAX;
+        let bytes = places.len() as u64 * base.row_bytes();
+        let are_kept = bytes <= self.room.blocks_bytes() as u64 / KEPT_SHARE;
         let mut visits = self.visits(base, places, slots);
         while !visits.is_empty() {
             let is_within = |visit: &Visit, batches: &mut usize| {
