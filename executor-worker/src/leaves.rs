@@ -262,7 +262,8 @@ impl Near {
         let is_all = kept.len() <= ALL_OF;
         // What exists is found, far apart or not.
         kept.sort_unstable_by(by_distance);
-        let last = k.checked_sub(1).and_then(|last| kept.get(last));
+        // Of few rows all are compared, and so are those of other segments: then nothing at all is missed.
+        let last = k.checked_sub(1).and_then(|last| kept.get(last)).filter(|_| !is_all);
         self.limits.push(last.map_or(f32::INFINITY, |(last, _)| last.distance + DEVIATIONS * last.error));
         let mut missing = k.min(kept.len()).saturating_sub(rows.len());
         let mut places = Vec::new();
