@@ -43,11 +43,12 @@ fn is_mostly_dead(segment: &SegmentRef) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use model::{DeleteVectorPlace, DeleteVectorRef, SetHash};
 
-    fn segment(rows: u32, dead: u32) -> SegmentRef {
+    /// A segment without an index, of which so many rows are dead.
+    pub(crate) fn segment(rows: u32, dead: u32) -> SegmentRef {
         let place = DeleteVectorPlace::Inline(String::new());
         SegmentRef {
             prefix: String::new(),

@@ -288,16 +288,8 @@ fn explain(tally: &Tally) -> Explain {
         leaves: tally.leaves.get(),
         estimated: tally.estimated.get(),
         measured: tally.measured.get(),
-        memory_bytes: memory_bytes(),
+        memory_bytes: runtime::memory_bytes(),
     }
-}
-
-/// The linear memory that the isolate has.
-fn memory_bytes() -> u64 {
-    #[cfg(target_arch = "wasm32")]
-    return core::arch::wasm32::memory_size::<0>() as u64 * 64 * 1024;
-    #[cfg(not(target_arch = "wasm32"))]
-    0
 }
 
 /// How a read goes on.

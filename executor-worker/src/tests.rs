@@ -57,14 +57,7 @@ impl World {
     }
 
     async fn count_at(&self, level: ReadLevel, collection: CollectionId) -> Result<u64, PlanError> {
-        let source = Source {
-            collection,
-            manifest: Manifest::default(),
-            generation: 0,
-            dimension: Some(2),
-            space: Space::L2,
-            ef_search: 100,
-        };
+        let source = source_of(collection);
         let executor = Executor {
             store: self.store.clone(),
             runtime: self.runtime.clone(),

@@ -18,9 +18,6 @@ use std::cell::RefCell;
 use storage::{BoundStore, Retry};
 use worker::{Context, Env, Method, Request, RequestInit, Response, Result, console_error, event};
 
-/// Unit in which linear memory grows.
-const PAGE_BYTES: usize = 64 * 1024;
-
 thread_local! {
     /// The memory of this isolate; a panic empties it.
     static MEMORY: &'static Memory = Box::leak(Box::default());
@@ -52,8 +49,7 @@ async fn fetch(mut request: Request, env: Env, context: Context) -> Result<Respo
         Err(error) => error.into_response(&trace.id),
     };
     if env.var("DEBUG_HEADERS").is_ok_and(|value| value.to_string() == "true") {
-        let pages = core::arch::wasm32::memory_size::<0>();
-        response.headers_mut().insert("opal-memory-bytes", HeaderValue::from(pages * PAGE_BYTES));
+        response.headers_mut().insert("opal-memory-bytes", HeaderValue::from(runtime::memory_bytes()));
     }
     worker_response(response)
 }

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::indexing::Indexing;
-use model::{Position, SetHash, Space};
+use crate::tiers::tests::segment;
+use model::{Position, Space};
 use segment::row::Row;
 use std::collections::BTreeSet;
 
@@ -106,16 +107,8 @@ fn few_rows_are_a_leaf() {
 #[test]
 fn the_larger_part_is_kept_unless_too_much_of_it_is_dead() {
     let segment = |rows: u32, dead: u32, is_indexed: bool| SegmentRef {
-        prefix: String::new(),
-        rows,
-        dimension: 1,
-        head_bytes: 0,
-        ids_at: 0,
-        bytes: 0,
-        set_hash: SetHash::default(),
         index: is_indexed.then_some(model::IndexRef { bytes: 1 }),
-        dead: (dead > 0)
-            .then(|| model::DeleteVectorRef { count: dead, place: model::DeleteVectorPlace::Inline(String::new()) }),
+        ..segment(rows, dead)
     };
     let check = |inputs: &[(u32, u32, bool)], expect: Option<usize>| {
         let inputs: Vec<SegmentRef> = inputs.iter().map(|(rows, dead, index)| segment(*rows, *dead, *index)).collect();

@@ -73,6 +73,15 @@ pub enum HttpError {
     NoReply(String),
 }
 
+/// Linear memory of the isolate, in bytes: it never shrinks. 0 where there is no such thing.
+pub fn memory_bytes() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    let pages = core::arch::wasm32::memory_size::<0>() as u64;
+    #[cfg(not(target_arch = "wasm32"))]
+    let pages = 0;
+    pages * (64 * 1024)
+}
+
 /// The result of `future`, or `None` if it takes longer than `ms` milliseconds; it is then dropped.
 pub async fn within<R: Runtime, T>(runtime: &R, ms: u64, future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), pin!(runtime.sleep(ms))).await {
