@@ -56,6 +56,20 @@ pub const SCHEMA_KEYS_MAX: usize = 2_048;
 pub const SCHEMA_KEY_BYTES_MAX: usize = 1_024;
 /// Longest vector.
 pub const DIMENSION_MAX: usize = 65_536;
+/// Documents and metadata of the rows of one text index, in bytes: building takes about ten times as much memory.
+pub const TEXT_PART_BYTES_MAX: usize = 48 << 20;
+/// Bytes of a text index that one search reads at most; conditions that need more are verified row by row.
+pub const TEXT_SEARCH_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a needle that are looked up in a text index; of a longer one rows are verified.
+pub const TEXT_NEEDLE_BYTES_MAX: usize = 1_024;
+/// Grams of a needle that are all looked up, to choose the cheapest; of more only as many as cover it.
+pub const TEXT_GRAMS_MAX: usize = 16;
+/// Grams that are intersected where rows are verified anyway: more would be read for little.
+pub const TEXT_CANDIDATE_GRAMS: usize = 6;
+/// Literals that a regular expression is looked up by; what it needs beyond them is left to verifying rows.
+pub const TEXT_LITERALS_MAX: usize = 128;
+/// Words of a text that documents are ranked by.
+pub const TEXT_WORDS_MAX: usize = 64;
 /// Largest compiled regular expression, in bytes.
 pub const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Longest object key, in bytes (S3's own).

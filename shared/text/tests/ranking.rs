@@ -1,0 +1,168 @@
+//! BM25 is what its formula says, and does not depend on how rows are divided among indexes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
+use text::{Builder, Built, Language, Options, Ranking, Row, Scored, Statistics, Step, TextError, TextIndex, Words};
+
+fn built(documents: &[Option<String>], words: Words) -> Built {
+    let mut builder = Builder::new(Options { words: Some(words), ..Options::default() });
+    for document in documents {
+        assert!(builder.push(&Row { document: document.as_deref(), ..Row::default() }).is_none());
+    }
+    builder.finish().unwrap()
+}
+
+/// The answer and the number of waves.
+fn done<T>(index: &TextIndex, bundle: &[u8], mut step: impl FnMut() -> Result<Step<T>, TextError>) -> (T, usize) {
+    let mut waves = 0;
+    loop {
+        match step().unwrap() {
+            Step::Done(answer) => return (answer, waves),
+            Step::Needs(ranges) => {
+                waves += 1;
+                assert!(!ranges.is_empty());
+                for range in ranges {
+                    let bytes = &bundle[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
+                    index.supply(range, bytes.to_vec()).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// The best of all indexes together, by the statistics of all.
+fn top(parts: &[Built], text: &str, k: usize, among: Option<&RoaringBitmap>) -> Vec<Vec<Scored>> {
+    let indexes: Vec<TextIndex> = parts.iter().map(|part| TextIndex::open(&part.hotcache).unwrap()).collect();
+    let mut all = Statistics::default();
+    for (index, part) in indexes.iter().zip(parts) {
+        let ranking = Ranking::new(index, text).unwrap();
+        all += &done(index, &part.bundle, || ranking.statistics()).0;
+    }
+    let best = |(index, part): (&TextIndex, &Built)| {
+        let ranking = Ranking::new(index, text).unwrap();
+        done(index, &part.bundle, || ranking.top(k, &all, among)).0
+    };
+    indexes.iter().zip(parts).map(best).collect()
+}
+
+/// By the formula of Robertson and others, with k1 = 1.2 and b = 0.75.
+#[expect(clippy::cast_precision_loss)]
+fn plain(documents: &[Option<String>], text: &str) -> Vec<f32> {
+    let cut = |document: &Option<String>| -> Vec<String> {
+        document
+            .iter()
+            .flat_map(|text| text.split(' '))
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect()
+    };
+    let documents: Vec<Vec<String>> = documents.iter().map(cut).collect();
+    let words: BTreeSet<String> = cut(&Some(text.to_owned())).into_iter().collect();
+    let rows = documents.len() as f32;
+    let average = documents.iter().map(Vec::len).sum::<usize>() as f32 / rows;
+    let score = |document: &Vec<String>| {
+        let of_word = |word: &String| {
+            let times = document.iter().filter(|other| *other == word).count() as f32;
+            let documents = documents.iter().filter(|document| document.contains(word)).count() as f32;
+            let idf = (1.0 + (rows - documents + 0.5) / (documents + 0.5)).ln();
+            let norm = 1.2 * (0.25 + 0.75 * document.len() as f32 / average);
+            if times == 0.0 { 0.0 } else { idf * 2.2 * times / (times + norm) }
+        };
+        words.iter().map(of_word).sum()
+    };
+    documents.iter().map(score).collect()
+}
+
+/// Up to 39 words, which is what tantivy counts exactly.
+fn document() -> impl Strategy<Value = Option<String>> {
+    option::weighted(0.9, vec("[abcABC]", 0..39).prop_map(|words| words.join(" ")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn scores_are_those_of_the_formula(
+        documents in vec(document(), 1..30),
+        text in "[abcd ]{0,6}",
+        k in 0..8_usize,
+        among in option::of(vec(any::<bool>(), 30)),
+    ) {
+        let expect = plain(&documents, &text);
+        let among: Option<RoaringBitmap> = among.map(|flags| (0..).zip(flags).filter(|(_, flag)| *flag).map(|(row, _)| row).collect());
+        let mut rows: Vec<usize> = (0..documents.len()).filter(|row| expect[*row] > 0.0).collect();
+        rows.retain(|row| among.as_ref().is_none_or(|among| among.contains(u32::try_from(*row).unwrap())));
+        rows.sort_by(|a, b| expect[*b].total_cmp(&expect[*a]));
+        let got = top(&[built(&documents, Words::default())], &text, k, among.as_ref()).remove(0);
+        prop_assert_eq!(got.len(), rows.len().min(k));
+        for (hit, row) in got.iter().zip(&rows) {
+            let (own, best) = (expect[hit.row as usize], expect[*row]);
+            prop_assert!((hit.score - own).abs() < 1e-4 && (own - best).abs() < 1e-4, "{:?} {}", hit, own);
+        }
+        for pair in got.windows(2) {
+            prop_assert!(pair[0].score > pair[1].score || pair[0].score == pair[1].score && pair[0].row < pair[1].row);
+        }
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_how_rows_are_divided(
+        documents in vec(document(), 2..20),
+        text in "[abcd ]{0,6}",
+        at: proptest::sample::Index,
+    ) {
+        let at = 1 + at.index(documents.len() - 1);
+        let whole = top(&[built(&documents, Words::default())], &text, 99, None).remove(0);
+        let halves = [built(&documents[..at], Words::default()), built(&documents[at..], Words::default())];
+        let halves = top(&halves, &text, 99, None);
+        let shift = |hit: &Scored| Scored { row: hit.row + u32::try_from(at).unwrap(), ..*hit };
+        let mut joined: Vec<Scored> = halves[0].iter().copied().chain(halves[1].iter().map(shift)).collect();
+        joined.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+        prop_assert_eq!(joined, whole);
+    }
+}
+
+#[test]
+fn words_are_stemmed_and_stopped_as_the_index_was_told() {
+    let documents = ["The gateways are running", "a runner", "the the the"].map(|text| Some(text.to_owned()));
+    let found = |words: Words, text: &str| -> Vec<u32> {
+        top(&[built(&documents, words)], text, 9, None)[0].iter().map(|hit| hit.row).collect()
+    };
+    let english = Words { stem: Some(Language::English), stop_words: Some(Language::English) };
+    assert_eq!(found(Words::default(), "gateway"), [0_u32; 0]);
+    assert_eq!(found(english, "gateway"), [0]);
+    assert_eq!(found(english, "Runs"), [0]);
+    assert_eq!(found(Words::default(), "the"), [2, 0]);
+    assert_eq!(found(english, "the"), [0_u32; 0]);
+}
+
+#[test]
+fn words_that_are_not_indexed_are_not_ranked() {
+    let mut builder = Builder::new(Options::default());
+    assert!(builder.push(&Row { document: Some("word"), ..Row::default() }).is_none());
+    let built = builder.finish().unwrap();
+    assert!(Ranking::new(&TextIndex::open(&built.hotcache).unwrap(), "word").is_none());
+}
+
+#[test]
+fn ranking_takes_two_waves() {
+    let word = |n: u64| format!("w{}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44);
+    let document = |n: u64| Some((0..20).map(|k| word((n * 20 + k) % 60_000)).collect::<Vec<_>>().join(" "));
+    let documents: Vec<Option<String>> = (0..70_000).map(document).collect();
+    let mut builder = Builder::new(Options { words: Some(Words::default()), documents: false, ..Options::default() });
+    for document in &documents {
+        assert!(builder.push(&Row { document: document.as_deref(), ..Row::default() }).is_none());
+    }
+    let built = builder.finish().unwrap();
+    let index = TextIndex::open(&built.hotcache).unwrap();
+    let text = [word(7), word(70), word(700), "neverthere".to_owned()].join(" ");
+    let ranking = Ranking::new(&index, &text).unwrap();
+    let (statistics, first) = done(&index, &built.bundle, || ranking.statistics());
+    let (hits, second) = done(&index, &built.bundle, || ranking.top(10, &statistics, None));
+    assert_eq!((first, second, hits.len()), (1, 1, 10));
+    assert_eq!(statistics.documents["neverthere"], 0);
+}
