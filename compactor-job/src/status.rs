@@ -242,6 +242,7 @@ mod tests {
             bytes: 3 << 19,
             set_hash: SetHash(0),
             index: None,
+            text: None,
             dead: None,
         };
         let manifest = Manifest { compacted: ends[3], segments: vec![segment], ..Manifest::default() };

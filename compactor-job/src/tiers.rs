@@ -59,6 +59,7 @@ pub(crate) mod tests {
             bytes: 0,
             set_hash: SetHash::default(),
             index: None,
+            text: None,
             dead: (dead > 0).then_some(DeleteVectorRef { count: dead, place }),
         }
     }

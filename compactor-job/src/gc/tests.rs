@@ -114,6 +114,7 @@ fn manifest(watermark: u64, segments: &[&str]) -> Manifest {
         bytes: 1,
         set_hash: SetHash(0),
         index: None,
+        text: None,
         dead: None,
     };
     let compacted = LogEnd { next: Lsn(watermark), ..LogEnd::EMPTY };

@@ -108,6 +108,7 @@ fn few_rows_are_a_leaf() {
 fn the_larger_part_is_kept_unless_too_much_of_it_is_dead() {
     let segment = |rows: u32, dead: u32, is_indexed: bool| SegmentRef {
         index: is_indexed.then_some(model::IndexRef { bytes: 1 }),
+        text: None,
         ..segment(rows, dead)
     };
     let check = |inputs: &[(u32, u32, bool)], expect: Option<usize>| {

@@ -199,6 +199,7 @@ fn with_dead(count: u32) -> SegmentRef {
         bytes,
         set_hash: SetHash::default(),
         index: None,
+        text: None,
         dead,
     }
 }

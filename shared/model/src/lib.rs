@@ -33,7 +33,7 @@ pub mod time;
 pub use collection::{CollectionRow, Configuration, Space};
 pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
 pub use id::{CollectionId, ContentHash, LogEnd, Lsn, Nonce, Position, RecordId, SetHash};
-pub use manifest::{DeleteVectorPlace, DeleteVectorRef, IndexRef, Manifest, SegmentRef};
+pub use manifest::{DeleteVectorPlace, DeleteVectorRef, IndexRef, Manifest, SegmentRef, TextRef};
 pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
 pub use record::{Operation, OperationKind, OperationView, Record};
 pub use safeguard::Safeguard;

@@ -45,6 +45,9 @@ pub struct SegmentRef {
     /// Its leaf index, if it has one; else it has codes of all rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<IndexRef>,
+    /// Its text index, if it has one; else filters look at all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextRef>,
     /// Rows that are dead in this generation; `None` if all live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<DeleteVectorRef>,
@@ -66,6 +69,13 @@ impl SegmentRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexRef {
     /// Size of its object `index`, which a search reads first, in bytes.
+    pub bytes: u32,
+}
+
+/// The text index of a segment: of metadata and documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextRef {
+    /// Size of its object `text`, which a filter reads first, in bytes.
     pub bytes: u32,
 }
 

@@ -113,6 +113,7 @@ impl Builder {
             bytes,
             set_hash: self.set_hash,
             index: None,
+            text: None,
             dead: None,
         };
         Built { parts, segment }

@@ -41,6 +41,10 @@ pub(crate) enum Kind {
     Leaves = 9,
     /// A whole object `near-{part}.arrow`.
     Near = 10,
+    /// What a reader must know of a bundle of the text index, in the object `text`.
+    Hotcache = 11,
+    /// A whole object `terms-{part}`.
+    Terms = 12,
 }
 
 /// A section, as the table names it.

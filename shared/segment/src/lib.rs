@@ -42,6 +42,7 @@ pub mod row;
 pub mod rows;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use batches::BatchPlace;
 pub use builder::{Builder, Built};
@@ -51,6 +52,7 @@ pub use leaves::{BuiltIndex, IndexBuilder, Leaf, LeafIndex, index_place};
 pub use objects::Part;
 pub use reader::{IDS_PART, Place, Segment, codes_parts, codes_place, head_place};
 pub use rows::RowBatch;
+pub use text::{BuiltText, TextBuilder, TextHead, text_place};
 
 /// Why bytes are not the part of a segment that they should be. None of these heals by reading again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,7 @@ pub(crate) fn name(kind: Kind, part: u32) -> String {
         Kind::Codes => format!("codes-{part:04}"),
         Kind::Leaves => format!("leaves-{part:04}"),
         Kind::Near => format!("near-{part:04}.arrow"),
+        Kind::Terms => format!("terms-{part:04}"),
         kind => unreachable!("{kind:?} is a section of another object"),
     }
 }

@@ -71,6 +71,7 @@ pub(crate) fn named(rows: u32, dead: u32) -> SegmentRef {
         bytes: 0,
         set_hash: SetHash::default(),
         index: None,
+        text: None,
         dead: (dead > 0).then_some(DeleteVectorRef { count: dead, place }),
     }
 }

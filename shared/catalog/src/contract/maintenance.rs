@@ -32,6 +32,7 @@ fn manifest(number: u64) -> Manifest {
         bytes: u64::MAX,
         set_hash: SetHash(u128::MAX),
         index: Some(model::IndexRef { bytes: 7 }),
+        text: Some(model::TextRef { bytes: 8 }),
         dead: Some(dead),
     };
     let segments = vec![SegmentRef { dead: None, ..segment.clone() }, segment];
