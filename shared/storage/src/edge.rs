@@ -78,12 +78,16 @@ impl<S: ObjectStore, C: EdgeCache> Edge<S, C> {
         self.cache.is_there() && keys::gc_epoch_of(key).is_some()
     }
 
+    /// What is kept under `name`, if it has so many `bytes` as far as that is known, or else what `read` brings.
     async fn through(
         &self,
         name: String,
+        bytes: Option<u64>,
         read: impl Future<Output = Result<Option<Bytes>, ReadError>>,
     ) -> Result<Option<Bytes>, ReadError> {
-        if let Some(body) = self.cache.get(&name).await {
+        // Half of a body would be an error to whoever decodes it, for as long as it is kept; the bucket has the whole one.
+        let is_whole = |body: &Bytes| bytes.is_none_or(|bytes| body.len() as u64 == bytes);
+        if let Some(body) = self.cache.get(&name).await.filter(is_whole) {
             return Ok(Some(body));
         }
         let body = read.await?;
@@ -99,7 +103,7 @@ impl<S: ObjectStore, C: EdgeCache> Edge<S, C> {
 impl<S: ObjectStore, C: EdgeCache> ObjectStore for Edge<S, C> {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, ReadError> {
         match self.keeps(key) {
-            true => self.through(key.to_owned(), self.store.get(key)).await,
+            true => self.through(key.to_owned(), None, self.store.get(key)).await,
             false => self.store.get(key).await,
         }
     }
@@ -107,7 +111,10 @@ impl<S: ObjectStore, C: EdgeCache> ObjectStore for Edge<S, C> {
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, ReadError> {
         let name = format!("{key}?{}-{}", range.start, range.end);
         match self.keeps(key) {
-            true => self.through(name, self.store.get_range(key, range)).await,
+            true => {
+                let bytes = range.end.saturating_sub(range.start);
+                self.through(name, Some(bytes), self.store.get_range(key, range)).await
+            }
             false => self.store.get_range(key, range).await,
         }
     }
@@ -184,6 +191,18 @@ mod tests {
         ] {
             assert_eq!(reads(key, bytes), expect, "{key}");
         }
+    }
+
+    #[test]
+    fn half_of_a_body_is_read_again() {
+        let (memory, bucket) = (Memory::default(), MemoryStore::default());
+        let key = format!("{}/head", keys::segment(CollectionId::from_u128(1), 3, Nonce(9)));
+        now(bucket.put(&key, "a whole body".into(), PutMode::Create)).unwrap();
+        now((&memory).put(&format!("{key}?2-7"), "wh".into()));
+        let edge = Edge::new(bucket, &memory);
+        assert_eq!(now(edge.get_range(&key, 2..7)), Ok(Some("whole".into())));
+        now(edge.settle());
+        assert_eq!(memory.0.borrow()[&format!("{key}?2-7")], "whole");
     }
 
     #[test]

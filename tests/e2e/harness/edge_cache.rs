@@ -54,9 +54,11 @@ async fn serve(socket: std::net::TcpListener, kept: Kept) {
 async fn answer(request: Request<Incoming>, kept: Kept) -> Result<Response<Full<Bytes>>, Infallible> {
     let name = request.uri().to_string();
     if request.method() == Method::PUT {
-        let response = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let head = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(response.len(), |end| end + 4);
-        kept.lock().unwrap().insert(name, response.slice(head..));
+        // Of a Worker that was killed meanwhile only half may come: that is no response.
+        if let Ok(response) = request.into_body().collect().await.map(|body| body.to_bytes()) {
+            let head = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(response.len(), |end| end + 4);
+            kept.lock().unwrap().insert(name, response.slice(head..));
+        }
         return Ok(Response::builder().status(204).body(Full::default()).unwrap());
     }
     let body = kept.lock().unwrap().get(&name).cloned();
