@@ -1,6 +1,7 @@
 //! The rows nearest to a vector, by leaf indexes: of a few leaves whose centroids are near those rows that seem nearest.
 
 use crate::Executor;
+use crate::filters::Sight;
 use crate::search::Search;
 use query::PlanError;
 use runtime::Runtime;
@@ -8,7 +9,7 @@ use segment::LeafIndex;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::ObjectStore;
-use stored::{Base, Place, Slots};
+use stored::{Base, OpenSegment, Place, Slots};
 use vector::codes::{self, LeafView};
 use vector::probe::{self, Effort, RowPlan};
 use vector::{Estimate, Query};
@@ -16,8 +17,8 @@ use vector::{Estimate, Query};
 /// What leaf indexes say of some vectors.
 #[derive(Default)]
 pub(crate) struct Near {
-    /// For each vector the rows to look at exactly.
-    pub(crate) places: Vec<Vec<Place>>,
+    /// For each vector rows to look at exactly, by the lower bound of their distance: negative infinity for those that must be.
+    pub(crate) candidates: Vec<Vec<(f32, Place)>>,
     /// For each vector a distance that `k` rows do not exceed, most likely: what is surely farther off need not be looked at.
     pub(crate) limits: Vec<f32>,
     /// Where these rows lie in the leaf indexes.
@@ -30,6 +31,8 @@ const MORE: usize = 8;
 /// Rows whose estimates are kept for each result, and at least.
 const KEPT_PER_RESULT: usize = 20;
 const KEPT_MIN: usize = 400;
+/// So many times as many where some of them may turn out to be no hits.
+const UNSURE_TIMES: usize = 4;
 /// What `ef_search` is where the usual effort is wanted, and up to how many times that it may ask for.
 const EF_SEARCH_USUAL: u64 = 100;
 const TIMES_MAX: u64 = 16;
@@ -57,13 +60,14 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// rows were met.
     pub(crate) async fn near(&self, search: &Search<'_>, vectors: &[Vec<f32>], k: usize) -> Result<Near, PlanError> {
         let indexes = indexes(search);
+        let is_unsure = search.is_unsure();
         let mut near = Near::default();
         let (mut probes, mut lists) = (Vec::new(), Vec::new());
         for (number, vector) in vectors.iter().enumerate() {
             probes.extend(indexes.iter().map(|index| Probe::new(*index, number, vector)));
-            lists.push(Seen::new(k));
+            lists.push(Seen::new(k, is_unsure));
         }
-        let usual = usual_times(search.source.ef_search);
+        let usual = usual_times(search.source.ef_search).saturating_mul(filtered_times(search, &indexes));
         let mut times = usual;
         loop {
             let mut wanted: BTreeMap<(u32, usize), Vec<usize>> = BTreeMap::new();
@@ -112,13 +116,24 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                         continue;
                     }
                     let place = Place { segment: *segment, row: read.row(at) };
-                    if search.base.is_live(place) && !search.hidden.contains(place) {
+                    if search.sees(place) != Sight::Hidden {
                         seen.push(place, Estimate { row: estimate.row + probe.at.offset, ..*estimate });
                     }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// How many times the usual effort a filter asks for: the fewer rows satisfy it, the farther off are the nearest of them.
+fn filtered_times(search: &Search<'_>, indexes: &[At<'_>]) -> usize {
+    let rows: u64 = indexes.iter().map(|at| u64::from(at.index.rows())).sum();
+    let possible: u64 = indexes.iter().map(|at| search.possible(at.segment)).sum();
+    match rows / possible.max(1) {
+        0..10 => 1,
+        10..100 => 2,
+        _ => 4,
     }
 }
 
@@ -166,7 +181,8 @@ const APART: u32 = 1 << 16;
 
 fn indexes<'a>(search: &Search<'a>) -> Vec<At<'a>> {
     let mut offset = 0;
-    let segments = (0..).zip(&search.base.segments).filter(|(_, segment)| segment.named.index.is_some());
+    let is_searched = |number: u32, segment: &OpenSegment| segment.named.index.is_some() && search.is_searched(number);
+    let segments = (0..).zip(&search.base.segments).filter(|(number, segment)| is_searched(*number, segment));
     segments
         .map(|(segment, open)| {
             let at = At { segment, index: open.index(), offset };
@@ -216,6 +232,8 @@ impl<'a> Probe<'a> {
 struct Seen {
     /// How many are kept.
     most: usize,
+    /// Whether some of them may turn out to be no hits.
+    is_unsure: bool,
     /// How many were met, before that many were: from then on those beyond the limit are passed over uncounted.
     met: usize,
     /// What is farther than this is none of them.
@@ -224,9 +242,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(k: usize) -> Self {
+    fn new(k: usize, is_unsure: bool) -> Self {
         let most = k.saturating_mul(KEPT_PER_RESULT).max(KEPT_MIN);
-        Seen { most, met: 0, limit: f32::INFINITY, kept: Vec::new() }
+        let most = most.saturating_mul(if is_unsure { UNSURE_TIMES } else { 1 });
+        Seen { most, is_unsure, met: 0, limit: f32::INFINITY, kept: Vec::new() }
     }
 
     fn push(&mut self, place: Place, estimate: Estimate) {
@@ -249,7 +268,7 @@ impl Near {
     /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done.
     fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize) {
         let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
-            self.places.push(Vec::new());
+            self.candidates.push(Vec::new());
             self.limits.push(f32::INFINITY);
             return;
         };
@@ -257,25 +276,27 @@ impl Near {
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
-        let Seen { mut kept, .. } = seen;
+        let Seen { mut kept, is_unsure, .. } = seen;
         let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
         let is_all = kept.len() <= ALL_OF;
         // What exists is found, far apart or not.
         kept.sort_unstable_by(by_distance);
         // Of few rows all are compared, and so are those of other segments: then nothing at all is missed.
-        let last = k.checked_sub(1).and_then(|last| kept.get(last)).filter(|_| !is_all);
+        let last = k.checked_sub(1).and_then(|last| kept.get(last)).filter(|_| !is_all && !is_unsure);
         self.limits.push(last.map_or(f32::INFINITY, |(last, _)| last.distance + DEVIATIONS * last.error));
         let mut missing = k.min(kept.len()).saturating_sub(rows.len());
-        let mut places = Vec::new();
+        let mut candidates = Vec::new();
         for (estimate, place) in kept {
             let is_chosen = is_all || rows.binary_search(&estimate.row).is_ok();
-            if is_chosen || missing > 0 {
-                missing -= usize::from(!is_chosen);
+            let must_be = is_chosen || missing > 0;
+            missing -= usize::from(must_be && !is_chosen);
+            if must_be || is_unsure {
                 let at = indexes.iter().find(|at| at.segment == place.segment).expect("it is of an index");
                 self.slots.insert(place, estimate.row - at.offset);
-                places.push(place);
+                let lower = estimate.distance - DEVIATIONS * estimate.error;
+                candidates.push((if must_be { f32::NEG_INFINITY } else { lower }, place));
             }
         }
-        self.places.push(places);
+        self.candidates.push(candidates);
     }
 }

@@ -1,7 +1,7 @@
 //! The query executor: runs a plan over what the bucket holds of a collection and answers exactly.
 //!
 //! It never reads the catalog (the plan carries the collection's row) and never writes anything. In reading order:
-//! [`Executor::run`], a read from plan to answer; `search`, what stored rows contribute; [`cache`], what an isolate remembers between requests; [`Executor::handle`], the
+//! [`Executor::run`], a read from plan to answer; `filters`, which stored rows satisfy a filter; `search`, what they contribute; [`cache`], what an isolate remembers between requests; [`Executor::handle`], the
 //! same over HTTP; `entry`, the Worker around it.
 //!
 //! The log above the segments is laid out in memory once, as far as there is room, and from then on only what is new is
@@ -10,11 +10,13 @@
 pub mod cache;
 #[cfg(target_arch = "wasm32")]
 mod entry;
+mod filters;
 mod leaves;
 mod search;
 
 use bytes::Bytes;
 use cache::{Cache, Pulse, Tail, Version};
+use filters::Passing;
 use futures_util::future::join;
 use http::{Request, Response, StatusCode};
 use model::safeguard::{Safeguard, holds};
@@ -33,6 +35,7 @@ use std::pin::pin;
 use storage::{ObjectStore, ObservedRead};
 pub use stored::Tally;
 use stored::{Base, Place, Slots, StoredError, StoredReader, Wanted, as_upsert};
+use text::Matches;
 use wal::{Fragment, Reader, TailError};
 
 /// An executor for the length of one request.
@@ -62,7 +65,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             match plan.level {
                 ReadLevel::IndexOnly => {
                     let tail = RefCell::new(Tail::above(&version.base));
-                    self.answer(plan, &version, &tail, &pulse).await
+                    let matches = self.prefetch(plan, &version, &pulse).await?;
+                    self.answer(plan, &version, &tail, matches, &pulse).await
                 }
                 _ => self.run_on(plan, &version, &pulse).await,
             }
@@ -78,25 +82,26 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     }
 
     async fn run_on(&self, plan: &QueryPlan, version: &Version, pulse: &Pulse) -> Result<Answer, PlanError> {
-        // What is stored is asked for while the log is looked at; what fails here fails again where it is needed.
-        let (caught_up, _) =
-            join(Box::pin(self.catch_up(plan, version, pulse)), Box::pin(self.prefetch(plan, version))).await;
+        // What is stored is asked for while the log is looked at.
+        let (caught_up, matches) =
+            join(Box::pin(self.catch_up(plan, version, pulse)), Box::pin(self.prefetch(plan, version, pulse))).await;
         caught_up?;
-        self.answer(plan, version, &version.tail, pulse).await
+        self.answer(plan, version, &version.tail, matches?, pulse).await
     }
 
-    /// Answers from `version` and the log in `tail`, as far as that was read.
+    /// Answers from `version` and the log in `tail`, as far as that was read. `matches`: what text indexes say of the filter.
     async fn answer(
         &self,
         plan: &QueryPlan,
         version: &Version,
         tail: &RefCell<Tail>,
+        matches: Option<Vec<Matches>>,
         pulse: &Pulse,
     ) -> Result<Answer, PlanError> {
         let (end, begun) = {
             let tail = tail.borrow();
             tail.check()?;
-            (tail.end, begin(plan, &version.base, &tail)?)
+            (tail.end, begin(plan, &version.base, &tail, matches)?)
         };
         let (hits, count) = match begun {
             Beginning::Answered(hits, count) => (hits, count),
@@ -114,14 +119,14 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         version: &Version,
         tail: &RefCell<Tail>,
         end: &LogEnd,
-        (mut scan, search): (Scan<'_>, Search<'_>),
+        (mut scan, mut search): (Scan<'_>, Search<'_>),
         pulse: &Pulse,
     ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
         let mut slots = Slots::new();
         if !version.base.is_empty() {
             let _permit = self.cache.permit(stored_bytes(plan, &version.base), pulse, &self.runtime).await?;
             let rivals;
-            (rivals, slots) = Box::pin(self.rivals(&search)).await?;
+            (rivals, slots) = Box::pin(self.rivals(&mut search)).await?;
             scan.compete(rivals);
         }
         let must_read_log = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
@@ -143,25 +148,43 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         Reader { store: &self.store, collection: plan.source.collection }
     }
 
-    /// Asks for what the read will need of segments, beside the log: it goes into the cache.
-    async fn prefetch(&self, plan: &QueryPlan, version: &Version) -> Result<(), PlanError> {
-        let base = &version.base;
-        if base.is_empty() || plan.read == Read::Count {
-            return Ok(());
+    /// Asks for what the read will need of segments, beside the log: it goes into the cache. Returns what text indexes say of
+    /// its filter, if it has one and names no ids.
+    async fn prefetch(
+        &self,
+        plan: &QueryPlan,
+        version: &Version,
+        pulse: &Pulse,
+    ) -> Result<Option<Vec<Matches>>, PlanError> {
+        let (base, stored) = (&version.base, self.stored());
+        if base.is_empty() {
+            return Ok(None);
         }
-        if let Some(ids) = plan.read.ids() {
-            let ids: Vec<&str> = ids.iter().take(PREFETCHED_IDS).map(String::as_str).collect();
-            self.stored().locate(base, &ids).await?;
-            return Ok(());
-        }
-        if matches!(plan.read, Read::Query { filter: None, .. }) {
-            return Ok(self.stored().open_searched(base).await?);
-        }
-        self.stored().open(base).await?;
-        if plan.read.page().end < usize::MAX {
-            self.stored().read_positions(base).await?;
-        }
-        Ok(())
+        let (filter, is_query) = match &plan.read {
+            Read::Count => return Ok(None),
+            read if let Some(ids) = read.ids() => {
+                let ids: Vec<&str> = ids.iter().take(PREFETCHED_IDS).map(String::as_str).collect();
+                stored.locate(base, &ids).await?;
+                return Ok(None);
+            }
+            Read::Query { filter, .. } => (filter, true),
+            Read::Get { filter, .. } | Read::Match { filter, .. } => (filter, false),
+        };
+        let open = async {
+            match is_query {
+                true => stored.open_searched(base, filter.is_some()).await,
+                false => stored.read_positions(base).await,
+            }
+        };
+        let matches = async {
+            match filter {
+                Some(filter) => self.matches(base, filter, pulse).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (opened, matches) = join(Box::pin(open), Box::pin(matches)).await;
+        opened?;
+        matches
     }
 
     /// Reads what was written since the tail was last brought up to date. Several requests may do so at once: each reads
@@ -285,6 +308,8 @@ fn explain(tally: &Tally) -> Explain {
         bytes: reads.iter().filter_map(|read| read.bytes).sum(),
         reads,
         kept: tally.kept.get(),
+        passing: tally.passing.get(),
+        unsure: tally.unsure.get(),
         leaves: tally.leaves.get(),
         estimated: tally.estimated.get(),
         measured: tally.measured.get(),
@@ -299,7 +324,12 @@ enum Beginning<'r> {
 }
 
 /// Begins to answer `plan` from `base` and the log in `tail`, as they are now.
-fn begin<'r>(plan: &'r QueryPlan, base: &'r Base, tail: &Tail) -> Result<Beginning<'r>, PlanError> {
+fn begin<'r>(
+    plan: &'r QueryPlan,
+    base: &'r Base,
+    tail: &Tail,
+    matches: Option<Vec<Matches>>,
+) -> Result<Beginning<'r>, PlanError> {
     let QueryPlan { source, read, .. } = plan;
     let visible = base.manifest.records - tail.layer.hidden.len();
     let scan = match read {
@@ -313,8 +343,12 @@ fn begin<'r>(plan: &'r QueryPlan, base: &'r Base, tail: &Tail) -> Result<Beginni
     let unknown = |ids: &'r [String]| {
         ids.iter().map(String::as_str).filter(|id| !tail.layer.overlay.contains(id)).collect::<Vec<&str>>()
     };
-    let ids = read.ids().map(unknown);
-    Ok(Beginning::Scan(scan, Box::new(Search { base, source, read, hidden: tail.layer.hidden.clone(), ids })))
+    let (ids, hidden) = (read.ids().map(unknown), tail.layer.hidden.clone());
+    let passing = match read.filter().zip(matches) {
+        Some((filter, matches)) => Some(Passing::new(filter, matches, base, &hidden)?),
+        None => None,
+    };
+    Ok(Beginning::Scan(scan, Box::new(Search { base, source, read, hidden, ids, passing })))
 }
 
 /// An error where a reader of the log waits.
@@ -344,16 +378,13 @@ const READ_BYTES: usize = limits::READ_AHEAD_BYTES * 3 / 2;
 /// Memory in which stored rows are looked through: several parts of codes, or some batches of each segment.
 fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
     const BATCHES_BYTES: usize = 4 * 1024 * 1024;
-    let is_by_ids = plan.read.ids().is_some();
     match &plan.read {
-        Read::Get { filter: None, .. } | Read::Match { filter: None, .. } | Read::Count => BATCHES_BYTES,
-        _ if is_by_ids => BATCHES_BYTES,
-        Read::Query { filter: None, .. } => {
+        Read::Query { ids: None, .. } => {
             let codes = codes_parts(base).into_iter().map(|part| part.block.range.end - part.block.range.start);
             let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
             leaves::bytes(base) + BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
         }
-        _ => 2 * BATCHES_BYTES * base.segments.len(),
+        _ => BATCHES_BYTES,
     }
 }
 

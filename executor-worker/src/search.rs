@@ -1,14 +1,14 @@
 //! What stored rows contribute to an answer: those of a page, or the nearest ones.
 
 use crate::Executor;
+use crate::filters::{self, Passing, Sight};
 use futures_util::future::join;
-use model::{Metadata, MetadataValue, Space, limits};
-use query::{CompiledFilter, Fields, PlanError, Read, Rival, Source, TopK, kernel::Measure};
+use model::{Position, Space, limits};
+use query::{CompiledFilter, PlanError, Read, Rival, Source, TopK, kernel::Measure};
 use runtime::Runtime;
 use segment::codes::{self, CodeQuery};
 use segment::row::RowView;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::ControlFlow;
 use storage::ObjectStore;
 use stored::{Base, Block, Hidden, OpenSegment, Place, Slots};
 
@@ -21,167 +21,216 @@ pub(crate) struct Search<'a> {
     pub(crate) hidden: Hidden,
     /// The ids that the read names and the log does not have; `None` if it names none.
     pub(crate) ids: Option<Vec<&'a str>>,
+    /// The rows that satisfy its filter; `None` if it has none, or names ids.
+    pub(crate) passing: Option<Passing>,
 }
 
-/// Rows that pass a filter are kept while they are no more than this.
-const KEPT_HITS_MAX: usize = 1_024;
+/// Unsure rows of a page that are looked at together, at first.
+const VERIFIED_TOGETHER: usize = 64;
+/// And at most.
+const VERIFIED_TOGETHER_MAX: usize = 16 * 1024;
+/// So few rows of a segment are measured without looking at leaves or codes first: their batches are a few megabytes.
+const MEASURED_AT_ONCE: u64 = 48;
 
-/// A stored row as filters see it.
-struct StoredFields<'a> {
-    row: &'a RowView<'a>,
-    metadata: Metadata,
-}
+/// The nearest rows to a vector, as far as they are known.
+type Nearest<'v> = (Measure<'v>, TopK<(Position, Place)>);
+/// Rows that may be among the nearest to a vector, with a lower bound of their distance; ascending.
+type Candidate = (f32, Place);
 
-impl<'a> StoredFields<'a> {
-    fn new(row: &'a RowView<'a>) -> Result<Self, PlanError> {
-        let broken = |error| PlanError::Corrupt(format!("a stored row has metadata that cannot be read: {error}"));
-        let metadata = row.metadata.map(serde_json::from_str).transpose().map_err(broken)?;
-        Ok(StoredFields { row, metadata: metadata.unwrap_or_default() })
-    }
-}
-
-impl Fields for StoredFields<'_> {
-    fn metadata(&self, key: &str) -> Option<&MetadataValue> {
-        self.metadata.get(key)
-    }
-
-    fn document(&self) -> Option<&str> {
-        self.row.document
+impl Search<'_> {
+    /// What is known of a row: whether it is a hit, but for its distance.
+    pub(crate) fn sees(&self, place: Place) -> Sight {
+        match &self.passing {
+            Some(passing) => passing.sees(place),
+            None if self.base.is_live(place) && !self.hidden.contains(place) => Sight::Visible,
+            None => Sight::Hidden,
+        }
     }
 
-    fn uri(&self) -> Option<&str> {
-        self.row.uri
+    fn numbers(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.base.segments.len()).expect("a manifest has few segments")
     }
-}
 
-/// Whether a row satisfies the filter, if there is one.
-fn passes(filter: Option<&CompiledFilter>, row: &RowView<'_>) -> Result<bool, PlanError> {
-    filter.map_or(Ok(true), |filter| Ok(filter.matches(&StoredFields::new(row)?)))
+    /// Rows of segment number `segment` that may be hits, at most.
+    pub(crate) fn possible(&self, segment: u32) -> u64 {
+        let rows = u64::from(self.base.segments[segment as usize].named.rows);
+        self.passing.as_ref().map_or(rows, |passing| passing.possible(segment))
+    }
+
+    /// Whether codes or leaves are worth a look: whether the filter leaves more rows of the segment than are measured at once.
+    pub(crate) fn is_searched(&self, segment: u32) -> bool {
+        self.passing.as_ref().is_none_or(|passing| passing.possible(segment) > MEASURED_AT_ONCE)
+    }
+
+    /// Whether of some rows it is not known whether they satisfy the filter.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.passing.as_ref().is_some_and(|passing| self.numbers().any(|segment| passing.is_unsure(segment)))
+    }
+
+    /// The rows of segments that are not searched: they are measured at once.
+    fn at_once(&self) -> Vec<Candidate> {
+        let Some(passing) = &self.passing else { return Vec::new() };
+        let segments = self.numbers().filter(|segment| !self.is_searched(*segment));
+        segments.flat_map(|segment| passing.rows(segment)).map(|(place, _)| (f32::NEG_INFINITY, place)).collect()
+    }
+
+    /// The rows that may be hits, by position, and whether they surely are. Positions were read.
+    fn in_order(&self) -> Box<dyn Iterator<Item = (Position, Place, bool)> + '_> {
+        let Some(passing) = &self.passing else {
+            let visible = self.base.in_order().filter(|(_, place)| !self.hidden.contains(*place));
+            return Box::new(visible.map(|(position, place)| (position, place, true)));
+        };
+        let of = |segment: u32| {
+            let with_position = move |(place, is_sure)| (self.base.position(place), place, is_sure);
+            passing.rows(segment).map(with_position).peekable()
+        };
+        let mut segments: Vec<_> = self.numbers().map(of).collect();
+        Box::new(std::iter::from_fn(move || {
+            let heads = segments.iter_mut().filter_map(|rows| Some((rows.peek()?.0, rows)));
+            heads.min_by_key(|(position, _)| *position)?.1.next()
+        }))
+    }
 }
 
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// The stored rows that may be hits: see [`query::Overlay::begin_over`].
     ///
-    /// Cost: by ids a stretch of each id index and the rows; a page without a filter the positions of all rows; a query
-    /// without a filter the codes of all rows and the rows of some candidates; else rows, until there are enough.
-    pub(crate) async fn rivals(&self, search: &Search<'_>) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
-        let filter = match search.read {
-            Read::Count => return Ok((Vec::new(), Slots::new())),
-            Read::Get { filter, .. } | Read::Match { filter, .. } | Read::Query { filter, .. } => filter.as_ref(),
-        };
-        let compile = |filter| CompiledFilter::compile(filter).map_err(|error| PlanError::Invalid(error.to_string()));
-        let filter = filter.map(compile).transpose()?;
+    /// Cost: by ids a stretch of each id index and the rows; a page the positions of all rows; a query leaves and codes and the
+    /// rows of some candidates. Of rows that text indexes are unsure of as many are looked at as it takes.
+    pub(crate) async fn rivals(&self, search: &mut Search<'_>) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
         match search.read {
-            Read::Query { vectors, n_results, .. } => self.nearest(search, vectors, *n_results, filter.as_ref()).await,
-            read => Ok((vec![self.page(search, read.page().end, filter.as_ref()).await?], Slots::new())),
+            Read::Count => Ok((Vec::new(), Slots::new())),
+            Read::Query { vectors, n_results, filter, .. } => {
+                let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
+                let mut lists: Vec<Nearest<'_>> =
+                    vectors.iter().map(|vector| (Measure::new(search.source.space, vector), TopK::new(k))).collect();
+                let mut slots = Slots::new();
+                if let Some(ids) = &search.ids {
+                    let filter = filter.as_ref().map(filters::compile).transpose()?;
+                    let measure = |place, row: &RowView<'_>| {
+                        let distances =
+                            lists.iter_mut().map(|(measure, nearest)| (measure.distance(row.vector), nearest));
+                        distances.for_each(|(distance, nearest)| nearest.push(distance, (row.position, place)));
+                    };
+                    self.named(search, ids, filter.as_ref(), measure).await?;
+                } else if k > 0 {
+                    slots = self.nearest(search, vectors, k, &mut lists).await?;
+                }
+                Ok((lists.into_iter().map(|(_, nearest)| rivals(nearest)).collect(), slots))
+            }
+            Read::Get { filter, .. } | Read::Match { filter, .. } => match &search.ids {
+                Some(ids) => {
+                    let filter = filter.as_ref().map(filters::compile).transpose()?;
+                    let mut rivals = Vec::new();
+                    let take = |place: Place, row: &RowView<'_>| rivals.push(at_position(row.position, place));
+                    self.named(search, ids, filter.as_ref(), take).await?;
+                    rivals.sort_by_key(|rival: &Rival| rival.position);
+                    Ok((vec![rivals], Slots::new()))
+                }
+                None => Ok((vec![self.page(search, search.read.page().end).await?], Slots::new())),
+            },
         }
     }
 
     /// The first rows, by position.
-    async fn page(
-        &self,
-        search: &Search<'_>,
-        enough: usize,
-        filter: Option<&CompiledFilter>,
-    ) -> Result<Vec<Rival>, PlanError> {
+    async fn page(&self, search: &Search<'_>, enough: usize) -> Result<Vec<Rival>, PlanError> {
         if enough == 0 {
             return Ok(Vec::new());
         }
-        self.stored().open(search.base).await?;
-        if search.ids.is_none() && filter.is_none() {
-            self.stored().read_positions(search.base).await?;
-            let visible = search.base.in_order().filter(|(_, place)| !search.hidden.contains(*place));
-            let rival = |(position, place): (_, Place)| Rival { distance: 0.0, position, place: place.number() };
-            return Ok(visible.map(rival).take(enough).collect());
+        self.stored().read_positions(search.base).await?;
+        let (mut rows, mut rivals, mut together) = (search.in_order(), Vec::new(), VERIFIED_TOGETHER);
+        while rivals.len() < enough {
+            let (mut some, mut unsure) = (Vec::new(), Vec::new());
+            while some.len() - unsure.len() < enough - rivals.len()
+                && unsure.len() < together
+                && let Some((position, place, is_sure)) = rows.next()
+            {
+                some.push((position, place, is_sure));
+                unsure.extend(Some(place).filter(|_| !is_sure));
+            }
+            if some.is_empty() {
+                break;
+            }
+            unsure.sort_unstable();
+            let found = match &search.passing {
+                Some(passing) if !unsure.is_empty() => self.verified(search.base, passing, &unsure).await?,
+                _ => std::collections::HashSet::new(),
+            };
+            let hits = some.into_iter().filter(|(_, place, is_sure)| *is_sure || found.contains(place));
+            rivals.extend(hits.map(|(position, place, _)| at_position(position, place)));
+            together = (together * 4).min(VERIFIED_TOGETHER_MAX);
         }
-        let mut rivals = Vec::new();
-        self.for_each(search, filter, |place, row| {
-            rivals.push(Rival { distance: 0.0, position: row.position, place: place.number() });
-            if rivals.len() <= KEPT_HITS_MAX {
-                // It will be an answer, most likely, and then its batch need not be read again.
-                self.stored().keep(search.base, place, row);
-            }
-            if rivals.len() < enough || search.ids.is_some() {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })
-        .await?;
+        rivals.truncate(enough);
         Ok(rivals)
     }
 
-    /// The rows nearest to each of `vectors`.
+    /// Finds the `k` rows nearest to each of `vectors`; says where leaf indexes have them.
     async fn nearest(
+        &self,
+        search: &mut Search<'_>,
+        vectors: &[Vec<f32>],
+        k: usize,
+        lists: &mut [Nearest<'_>],
+    ) -> Result<Slots, PlanError> {
+        self.stored().open_searched(search.base, search.passing.is_some()).await?;
+        // A segment without a text index is small.
+        let without: Vec<u32> =
+            search.numbers().filter(|segment| search.base.segments[*segment as usize].named.text.is_none()).collect();
+        self.settle(search, without.into_iter()).await?;
+        let slots = self.look_near(search, vectors, k, lists).await?;
+        let is_short = |(_, nearest): &Nearest<'_>| nearest.farthest().is_none();
+        if search.is_unsure() && lists.iter().any(is_short) {
+            // What seemed nearest did not satisfy the filter, and others may: now it must be known which.
+            self.settle(search, search.numbers()).await?;
+            lists.iter_mut().for_each(|(_, nearest)| *nearest = TopK::new(k));
+            return self.look_near(search, vectors, k, lists).await;
+        }
+        Ok(slots)
+    }
+
+    async fn look_near(
         &self,
         search: &Search<'_>,
         vectors: &[Vec<f32>],
-        n_results: u64,
-        filter: Option<&CompiledFilter>,
-    ) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
-        let k = usize::try_from(n_results).unwrap_or(usize::MAX);
-        let measured = |vector| (Measure::new(search.source.space, vector), TopK::new(k));
-        let mut lists: Vec<(Measure<'_>, TopK<(model::Position, Place)>)> =
-            vectors.iter().map(|vector| measured(vector)).collect();
-        let mut slots = Slots::new();
-        if search.ids.is_some() || filter.is_some() {
-            self.stored().open(search.base).await?;
-            self.for_each(search, filter, |place, row| {
-                lists.iter_mut().for_each(|(measure, nearest)| {
-                    nearest.push(measure.distance(row.vector), (row.position, place));
-                });
-                ControlFlow::Continue(())
-            })
-            .await?;
-        } else if k > 0 {
-            self.stored().open_searched(search.base).await?;
-            let (near, candidates) =
-                join(Box::pin(self.near(search, vectors, k)), Box::pin(self.candidates(search, vectors, k))).await;
-            let (near, mut candidates) = (near?, candidates?);
-            for ((all, near), limit) in candidates.iter_mut().zip(near.places).zip(near.limits) {
-                all.retain(|(lower, _)| *lower <= limit);
-                all.splice(0..0, near.into_iter().map(|place| (f32::NEG_INFINITY, place)));
-            }
-            slots = near.slots;
-            self.rank(search.base, candidates, &slots, &mut lists).await?;
+        k: usize,
+        lists: &mut [Nearest<'_>],
+    ) -> Result<Slots, PlanError> {
+        let (near, candidates) =
+            join(Box::pin(self.near(search, vectors, k)), Box::pin(self.candidates(search, vectors, k))).await;
+        let (near, mut candidates) = (near?, candidates?);
+        let at_once = search.at_once();
+        for ((all, near), limit) in candidates.iter_mut().zip(near.candidates).zip(near.limits) {
+            all.retain(|(lower, _)| *lower <= limit);
+            all.extend(near);
+            all.extend_from_slice(&at_once);
+            all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         }
-        let rival = |ranked: query::top_k::Ranked<(model::Position, Place)>| Rival {
-            distance: ranked.distance,
-            position: ranked.row.0,
-            place: ranked.row.1.number(),
-        };
-        let rivals = |nearest: TopK<_>| nearest.into_sorted().into_iter().map(rival).collect();
-        Ok((lists.into_iter().map(|(_, nearest)| rivals(nearest)).collect(), slots))
+        self.rank(search, candidates, &near.slots, lists).await?;
+        Ok(near.slots)
     }
 
-    /// Hands the visible rows that satisfy the filter, of the ids that are asked for if any are, to `take`.
+    /// Hands the visible rows with these `ids` that satisfy the filter to `take`.
     ///
     /// Errors: [`PlanError::UnknownId`] if a query without a filter asks for an id that is not there.
-    async fn for_each(
+    async fn named(
         &self,
         search: &Search<'_>,
+        ids: &[&str],
         filter: Option<&CompiledFilter>,
-        mut take: impl FnMut(Place, &RowView<'_>) -> ControlFlow<()>,
+        mut take: impl FnMut(Place, &RowView<'_>),
     ) -> Result<(), PlanError> {
-        let Some(ids) = &search.ids else {
-            let visible = |place: Place, row: &RowView<'_>| {
-                let is_hit = !search.hidden.contains(place) && passes(filter, row)?;
-                Ok(if is_hit { take(place, row) } else { ControlFlow::Continue(()) })
-            };
-            return self.stored().scan_rows(search.base, visible).await;
-        };
         let located = self.stored().locate(search.base, ids).await?;
         let mut places: Vec<Place> = located.into_values().filter(|place| !search.hidden.contains(*place)).collect();
         places.sort_unstable();
-        let mut distinct = ids.clone();
+        let mut distinct = ids.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         if filter.is_none() && matches!(search.read, Read::Query { .. }) && places.len() < distinct.len() {
             return Err(PlanError::UnknownId);
         }
         let take = |place: Place, row: &RowView<'_>| {
-            if passes(filter, row)? {
-                let _ = take(place, row);
+            if filter.map_or(Ok(true), |filter| filters::passes(filter, row))? {
+                take(place, row);
             }
             Ok(())
         };
@@ -194,10 +243,12 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         search: &Search<'_>,
         vectors: &[Vec<f32>],
         k: usize,
-    ) -> Result<Vec<Vec<(f32, Place)>>, PlanError> {
+    ) -> Result<Vec<Vec<Candidate>>, PlanError> {
         let mut lists: Vec<Candidates<'_>> =
             vectors.iter().map(|vector| Candidates::new(search.source.space, vector, k)).collect();
-        for together in codes_parts(search.base).chunks(limits::CONNECTIONS_MAX) {
+        let mut parts = codes_parts(search.base);
+        parts.retain(|part| search.is_searched(part.segment));
+        for together in parts.chunks(limits::CONNECTIONS_MAX) {
             let blocks: Vec<Block> = together.iter().map(|part| part.block.clone()).collect();
             let check = |at: usize, body: &[u8]| {
                 let (number, segment) = (together[at].number, &search.base.segments[together[at].segment as usize]);
@@ -210,8 +261,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 self.tally.estimated.add(rows as usize * lists.len());
                 for (row, code) in part.rows.clone().zip(codes.map_err(|error| segment.damaged(&error))?) {
                     let place = Place { segment: part.segment, row };
-                    let is_visible = || search.base.is_live(place) && !search.hidden.contains(place);
-                    lists.iter_mut().for_each(|list| list.offer(place, code, is_visible));
+                    lists.iter_mut().for_each(|list| list.offer(place, code, || search.sees(place)));
                 }
             }
         }
@@ -221,21 +271,21 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Measures candidates exactly, the most promising first, until no other can be nearer than those that were found.
     async fn rank(
         &self,
-        base: &Base,
-        candidates: Vec<Vec<(f32, Place)>>,
+        search: &Search<'_>,
+        candidates: Vec<Vec<Candidate>>,
         slots: &Slots,
-        lists: &mut [(Measure<'_>, TopK<(model::Position, Place)>)],
+        lists: &mut [Nearest<'_>],
     ) -> Result<(), PlanError> {
-        let mut rest: Vec<&[(f32, Place)]> = candidates.iter().map(Vec::as_slice).collect();
+        let mut rest: Vec<&[Candidate]> = candidates.iter().map(Vec::as_slice).collect();
+        // Those that must be looked at, and at first as many others as are wanted and some more: the bounds are close.
+        let mut others = lists.first().map_or(0, |(_, nearest)| nearest.k()).saturating_mul(2).saturating_add(8);
         loop {
             let mut wanted: BTreeMap<Place, Vec<usize>> = BTreeMap::new();
             for (number, (rest, (_, nearest))) in rest.iter_mut().zip(&*lists).enumerate() {
-                let can_matter =
-                    |(lower, _): &(f32, Place)| nearest.farthest().is_none_or(|farthest| *lower <= farthest);
+                let can_matter = |(lower, _): &Candidate| nearest.farthest().is_none_or(|farthest| *lower <= farthest);
                 let useful = rest.iter().take_while(|candidate| can_matter(candidate)).count();
-                // Those that must be looked at, and at first as many others as are wanted and some more: the bounds are close.
                 let sure = rest.iter().take_while(|(lower, _)| *lower == f32::NEG_INFINITY).count();
-                let (now, later) = rest.split_at(useful.min(sure + nearest.k().saturating_mul(2).saturating_add(8)));
+                let (now, later) = rest.split_at(useful.min(sure.saturating_add(others)));
                 *rest = if useful == now.len() { &[] } else { later };
                 now.iter().for_each(|(_, place)| wanted.entry(*place).or_default().push(number));
             }
@@ -244,16 +294,32 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             }
             let places: Vec<Place> = wanted.keys().copied().collect();
             let measure = |place: Place, row: &RowView<'_>| {
-                for number in &wanted[&place] {
-                    let (measure, nearest) = &mut lists[*number];
-                    nearest.push(measure.distance(row.vector), (row.position, place));
+                if search.passing.as_ref().map_or(Ok(true), |passing| passing.accepts(place, row))? {
+                    for number in &wanted[&place] {
+                        let (measure, nearest) = &mut lists[*number];
+                        nearest.push(measure.distance(row.vector), (row.position, place));
+                    }
                 }
                 Ok::<(), PlanError>(())
             };
             self.tally.measured.add(wanted.values().map(Vec::len).sum());
-            self.stored().visit(base, &places, slots, measure).await?;
+            self.stored().visit(search.base, &places, slots, measure).await?;
+            others = others.saturating_mul(2);
         }
     }
+}
+
+fn at_position(position: Position, place: Place) -> Rival {
+    Rival { distance: 0.0, position, place: place.number() }
+}
+
+fn rivals(nearest: TopK<(Position, Place)>) -> Vec<Rival> {
+    let rival = |ranked: query::top_k::Ranked<(Position, Place)>| Rival {
+        distance: ranked.distance,
+        position: ranked.row.0,
+        place: ranked.row.1.number(),
+    };
+    nearest.into_sorted().into_iter().map(rival).collect()
 }
 
 /// A part of codes of a segment.
@@ -318,13 +384,18 @@ impl<'q> Candidates<'q> {
         if self.uppers.len() < self.k { f32::INFINITY } else { self.uppers.peek().map_or(f32::INFINITY, |top| top.0) }
     }
 
-    /// Takes note of a row unless others are surely nearer; only then it is asked whether it `is_visible`.
-    fn offer(&mut self, place: Place, code: &[u8], is_visible: impl Fn() -> bool) {
+    /// Takes note of a row unless others are surely nearer; only then it is asked for what is known of it. One that may turn
+    /// out to be no hit is nearer than no other.
+    fn offer(&mut self, place: Place, code: &[u8], sight: impl Fn() -> Sight) {
         let bounds = self.query.bounds(code);
-        if bounds.lower > self.limit() || !is_visible() {
+        if bounds.lower > self.limit() {
             return;
         }
-        self.uppers.push(Total(bounds.upper));
+        match sight() {
+            Sight::Hidden => return,
+            Sight::Unsure => {}
+            Sight::Visible => self.uppers.push(Total(bounds.upper)),
+        }
         if self.uppers.len() > self.k {
             self.uppers.pop();
         }

@@ -7,7 +7,7 @@
 mod plain;
 
 use anyhow::{Context, Result, bail};
-use model::{Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Scalar};
+use model::{Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Scalar, limits};
 use query::{CompiledFilter, Fields};
 use serde::Deserialize;
 use std::fs::File;
@@ -166,7 +166,7 @@ fn ask_all(lines: &[Line], built: &Built) -> Result<()> {
     for (name, filter) in filters(lines) {
         let index = TextIndex::open(&built.hotcache)?;
         let plan = Plan::compile(&filter)?;
-        let mut search = Search::new(&index, &plan);
+        let mut search = Search::new(&index, &plan, limits::TEXT_SEARCH_BYTES_MAX);
         let (matches, cost) = answered(&index, &built.bundle, || search.step())?;
         let verify = CompiledFilter::compile(&filter)?;
         let row = |row: u32| usize::try_from(row).ok().and_then(|row| lines.get(row));

@@ -126,6 +126,14 @@ impl Read {
         }
     }
 
+    /// What records must satisfy, if it says so.
+    pub fn filter(&self) -> Option<&Filter> {
+        match self {
+            Read::Get { filter, .. } | Read::Match { filter, .. } | Read::Query { filter, .. } => filter.as_ref(),
+            Read::Count => None,
+        }
+    }
+
     /// The ids that it names, if it names any.
     pub fn ids(&self) -> Option<&[String]> {
         match self {
@@ -173,6 +181,12 @@ pub struct Explain {
     pub reads: Vec<ExplainedRead>,
     /// Blocks, leaves and rows that the isolate had kept, and that were not read.
     pub kept: u64,
+    /// Stored rows that satisfy the filter, as far as text indexes know.
+    #[serde(default)]
+    pub passing: u64,
+    /// Stored rows of which that is not known before they are looked at.
+    #[serde(default)]
+    pub unsure: u64,
     /// Leaves of vector indexes that were looked at: the probes.
     pub leaves: u64,
     /// Vectors whose distances were estimated by codes.

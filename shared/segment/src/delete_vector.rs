@@ -40,6 +40,11 @@ impl DeleteVector {
         self.0.iter()
     }
 
+    /// Takes its rows out of `rows`.
+    pub fn remove_from(&self, rows: &mut RoaringBitmap) {
+        *rows -= &self.0;
+    }
+
     /// Memory held, about, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.serialized_size()

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
+use text::TextIndex;
 
 /// A stored row: number of its segment in the manifest, and its row there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +85,8 @@ pub struct OpenSegment {
     pub(crate) filter: OnceCell<IdFilter>,
     pub(crate) positions: OnceCell<Vec<Position>>,
     pub(crate) index: OnceCell<LeafIndex>,
+    /// Of each run of its rows.
+    pub(crate) texts: OnceCell<Vec<TextIndex>>,
 }
 
 impl OpenSegment {
@@ -95,6 +98,7 @@ impl OpenSegment {
             filter: OnceCell::new(),
             positions: OnceCell::new(),
             index: OnceCell::new(),
+            texts: OnceCell::new(),
         }
     }
 
@@ -129,7 +133,8 @@ impl OpenSegment {
         let positions = self.positions.get().map_or(0, |positions| size_of_val(&positions[..]));
         let head = self.head.get().map_or(0, Segment::bytes);
         let index = self.index.get().map_or(0, LeafIndex::bytes);
-        positions + head + index + self.filter.get().map_or(0, IdFilter::bytes) + size_of::<Self>()
+        let texts = self.texts.get().into_iter().flatten().map(TextIndex::bytes).sum::<usize>();
+        positions + head + index + texts + self.filter.get().map_or(0, IdFilter::bytes) + size_of::<Self>()
     }
 }
 
@@ -185,6 +190,11 @@ impl Base {
     /// Whether a row lives in this generation. Panics unless [`crate::StoredReader::open`] has succeeded.
     pub fn is_live(&self, place: Place) -> bool {
         !self.dead(place.segment).contains(place.row)
+    }
+
+    /// The position of a row. Panics unless [`crate::StoredReader::read_positions`] has succeeded.
+    pub fn position(&self, place: Place) -> Position {
+        self.segments[place.segment as usize].positions()[place.row as usize]
     }
 
     /// The positions of all live rows, ascending, with their places: as many as are asked for. Panics unless

@@ -5,6 +5,7 @@
 //!
 //! - [`Base`]: the segments of a manifest, opened as they are needed; [`Place`]: a row of one of them
 //! - [`StoredReader`]: ids to places, places to rows, all rows in order: the file of this crate that awaits, with `fetch`
+//! - [`FilterSearch`]: which rows may satisfy a filter, by text indexes
 //! - [`Blocks`]: what is kept of objects
 //! - [`Layer`]: what a log changes of a base, and nothing else
 
@@ -18,6 +19,7 @@ mod layer;
 mod leaves;
 mod reader;
 mod tally;
+mod texts;
 
 pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
 pub use fetch::{Block, Blocks, Room};
@@ -25,6 +27,7 @@ pub use layer::{Fact, Facts, Layer, Questions, Wanted};
 pub use leaves::Slots;
 pub use reader::{RowScan, StoredReader};
 pub use tally::{Count, Tally};
+pub use texts::FilterSearch;
 
 /// Why stored rows could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

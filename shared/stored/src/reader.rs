@@ -13,7 +13,6 @@ use segment::row::{Row, RowView};
 use segment::{BatchPlace, DeleteVector, IDS_PART, IdHash, RowBatch, Segment, SegmentError};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use storage::ObjectStore;
 
@@ -51,10 +50,10 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         bodies
     }
 
-    /// Opens what a search needs: leaf indexes, heads of segments without one, and delete vectors. Cost: a get for each that
-    /// is not known yet, all at once.
-    pub async fn open_searched(&self, base: &Base) -> Result<(), StoredError> {
-        let heads = self.read_heads(base, &[], |segment| segment.named.index.is_none());
+    /// Opens what a search needs: leaf indexes, heads of segments without one, or of all if rows may be looked at that no leaf
+    /// named, as where there is a filter, and delete vectors. Cost: a get for each that is not known yet, all at once.
+    pub async fn open_searched(&self, base: &Base, all_heads: bool) -> Result<(), StoredError> {
+        let heads = self.read_heads(base, &[], |segment| all_heads || segment.named.index.is_none());
         let (indexes, heads, dead) = join3(self.read_indexes(base), heads, self.open_dead(base)).await;
         indexes.and(heads.map(drop)).and(dead)
     }
@@ -229,10 +228,31 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         base: &Base,
         places: &[Place],
         slots: &Slots,
-        mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
+        take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let bytes = places.len() as u64 * base.row_bytes();
         let are_kept = bytes <= self.room.blocks_bytes() as u64 / KEPT_SHARE;
+        self.visit_all(base, places, slots, are_kept, take).await
+    }
+
+    /// As [`StoredReader::visit`] without slots, but no row is kept that was not before: for whoever looks for a few among many.
+    pub async fn look_through<E: From<StoredError>>(
+        &self,
+        base: &Base,
+        places: &[Place],
+        take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.visit_all(base, places, &Slots::new(), false, take).await
+    }
+
+    async fn visit_all<E: From<StoredError>>(
+        &self,
+        base: &Base,
+        places: &[Place],
+        slots: &Slots,
+        are_kept: bool,
+        mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut visits = self.visits(base, places, slots);
         while !visits.is_empty() {
             let is_within = |visit: &Visit, batches: &mut usize| {
@@ -306,23 +326,6 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         }
         visits
     }
-
-    /// Hands all live rows to `take`, in the order of their positions, until it breaks. Segments are open.
-    ///
-    /// Cost: as far as it goes, every byte of rows; memory for some megabytes.
-    pub async fn scan_rows<E: From<StoredError>>(
-        &self,
-        base: &Base,
-        mut take: impl FnMut(Place, &RowView<'_>) -> Result<ControlFlow<()>, E>,
-    ) -> Result<(), E> {
-        let mut scan = RowScan::new(base);
-        while let Some(place) = scan.next(self).await? {
-            if take(place, &scan.row())?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A row that is kept, or a batch and which of its rows are looked at: where they are in their segment, and their numbers
@@ -364,8 +367,6 @@ fn unchecked(_at: usize, _body: &[u8]) -> Result<(), StoredError> {
 pub struct RowScan<'b> {
     base: &'b Base,
     cursors: Vec<Cursor<'b>>,
-    /// Whether what is read is kept: if all of it leaves room for other things. Else it would drive itself out.
-    is_kept: Option<bool>,
     /// Number of the cursor whose row is looked at.
     current: Option<usize>,
 }
@@ -374,13 +375,11 @@ impl<'b> RowScan<'b> {
     /// Before the first row; all segments are open.
     pub fn new(base: &'b Base) -> Self {
         let cursors = base.numbered().map(|(number, segment)| Cursor::new(number, segment)).collect();
-        RowScan { base, cursors, is_kept: None, current: None }
+        RowScan { base, cursors, current: None }
     }
 
-    /// Goes on to the next row. Cost: see [`StoredReader::scan_rows`].
+    /// Goes on to the next row. Cost: as far as it goes, every byte of rows; memory for some megabytes. Nothing is kept.
     pub async fn next<S: ObjectStore>(&mut self, reader: &StoredReader<'_, S>) -> Result<Option<Place>, StoredError> {
-        let is_small = || self.base.bytes_stored() <= reader.room.blocks_bytes() as u64 / 2;
-        let is_kept = *self.is_kept.get_or_insert_with(is_small);
         loop {
             if let Some(current) = self.current.take() {
                 self.cursors[current].advance();
@@ -388,9 +387,7 @@ impl<'b> RowScan<'b> {
             for cursor in &mut self.cursors {
                 if cursor.must_read() {
                     let blocks = cursor.next_blocks();
-                    let bodies =
-                        if is_kept { reader.fetch(&blocks, unchecked).await } else { reader.read(&blocks).await }?;
-                    cursor.take_up(bodies)?;
+                    cursor.take_up(reader.read(&blocks).await?)?;
                 }
             }
             let positions = self.cursors.iter().enumerate();

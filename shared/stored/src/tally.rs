@@ -11,6 +11,10 @@ pub struct Tally {
     pub reads: Rc<Reads>,
     /// Blocks, leaves and rows that were kept, so that nothing was asked of the store for them.
     pub kept: Count,
+    /// Rows that satisfy the filter, by text indexes.
+    pub passing: Count,
+    /// Rows of which text indexes do not know whether they satisfy it.
+    pub unsure: Count,
     /// Leaves whose rows were estimated.
     pub leaves: Count,
     /// Rows whose distances were estimated by codes, once for each vector.

@@ -23,7 +23,7 @@
 //!
 //! let index = TextIndex::open(&built.hotcache)?;
 //! let plan = Plan::compile(&Filter::Document(DocumentTest::Contains("gateway".to_owned()))).expect("it is no pattern");
-//! let mut search = Search::new(&index, &plan);
+//! let mut search = Search::new(&index, &plan, 1 << 20);
 //! let matches = loop {
 //!     match search.step()? {
 //!         Step::Done(matches) => break matches,

@@ -58,24 +58,24 @@ impl Bounds {
 pub struct Search<'a> {
     index: &'a TextIndex,
     plan: &'a Plan,
+    bytes_max: u64,
     /// What is known of each leaf of the plan.
     done: Vec<Option<Bounds>>,
 }
 
 impl<'a> Search<'a> {
-    /// Begins. Cost: nothing yet.
-    pub fn new(index: &'a TextIndex, plan: &'a Plan) -> Self {
-        Search { index, plan, done: vec![None; plan.leaves.len()] }
+    /// Begins. Besides dictionaries it will read about `bytes_max` at most, which conditions share alike: one that would need
+    /// more leaves rows unsure. Cost: nothing yet.
+    pub fn new(index: &'a TextIndex, plan: &'a Plan, bytes_max: u64) -> Self {
+        Search { index, plan, bytes_max, done: vec![None; plan.leaves.len()] }
     }
 
     /// Goes as far as the bytes in memory allow. After [`Step::Done`] it is over; a step says the same if asked again.
     ///
-    /// Besides dictionaries it reads at most about [`limits::TEXT_SEARCH_BYTES_MAX`], which conditions share alike: one that would
-    /// need more leaves rows unsure.
     /// Errors: the bundle is not what was written.
     pub fn step(&mut self) -> Result<Step<Matches>, TextError> {
         drop(self.index.pages.take_missed());
-        let share = limits::TEXT_SEARCH_BYTES_MAX / (self.plan.leaves.len() as u64).max(1);
+        let share = self.bytes_max / (self.plan.leaves.len() as u64).max(1);
         let lookup = Lookup { index: self.index, bytes_max: share };
         for (leaf, done) in self.plan.leaves.iter().zip(&mut self.done) {
             if done.is_none() {

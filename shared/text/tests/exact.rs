@@ -32,7 +32,7 @@ fn slice(bundle: &[u8], range: &std::ops::Range<u64>) -> Vec<u8> {
 fn answer(built: &Built, records: &[Record], filter: &Filter) -> (Vec<u32>, usize, usize) {
     let index = TextIndex::open(&built.hotcache).unwrap();
     let plan = Plan::compile(filter).unwrap();
-    let mut search = Search::new(&index, &plan);
+    let mut search = Search::new(&index, &plan, limits::TEXT_SEARCH_BYTES_MAX);
     let mut waves = 0;
     let matches = loop {
         match search.step().unwrap() {
@@ -263,7 +263,10 @@ fn searches_share_pages_and_go_on_without_them() {
     };
     let filter = Filter::Document(DocumentTest::Contains(records[5].document.clone().unwrap()[..9].to_owned()));
     let plan = Plan::compile(&filter).unwrap();
-    let (mut first, mut second) = (Search::new(&index, &plan), Search::new(&index, &plan));
+    let (mut first, mut second) = (
+        Search::new(&index, &plan, limits::TEXT_SEARCH_BYTES_MAX),
+        Search::new(&index, &plan, limits::TEXT_SEARCH_BYTES_MAX),
+    );
     let Step::Needs(dictionary) = first.step().unwrap() else { panic!("nothing is in memory") };
     assert_eq!(second.step().unwrap(), Step::Needs(dictionary.clone()));
     supply(dictionary.clone());
@@ -287,7 +290,7 @@ fn documents_take_one_wave_where_dictionaries_are_kept() {
     let text = records[9].document.clone().unwrap();
     let has = |text: &str| Filter::Document(DocumentTest::Contains(text.to_owned()));
     let plan = Plan::compile(&Filter::And(vec![has(&text[..8]), has("q"), has(&text[3..5])])).unwrap();
-    let mut search = Search::new(&index, &plan);
+    let mut search = Search::new(&index, &plan, limits::TEXT_SEARCH_BYTES_MAX);
     let Step::Needs(ranges) = search.step().unwrap() else { panic!("postings are not in memory") };
     ranges.iter().for_each(|range| index.supply(range.clone(), slice(&built.bundle, range)).unwrap());
     assert!(matches!(search.step().unwrap(), Step::Done(matches) if matches.sure.contains(9)));

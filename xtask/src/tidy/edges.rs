@@ -21,8 +21,8 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("wal", &["model", "runtime", "storage"]),
     ("gateway-worker", &["catalog", "model", "query", "runtime", "storage", "wal"]),
     // What executor and compactor mean by a stored row, they mean alike. (A clock is for its tests, which count and time reads.)
-    ("stored", &["model", "query", "runtime", "segment", "storage"]),
-    ("executor-worker", &["model", "query", "runtime", "segment", "storage", "stored", "vector", "wal"]),
+    ("stored", &["model", "query", "runtime", "segment", "storage", "text"]),
+    ("executor-worker", &["model", "query", "runtime", "segment", "storage", "stored", "text", "vector", "wal"]),
     ("compactor-job", &["catalog", "model", "query", "runtime", "segment", "storage", "stored", "vector", "wal"]),
     // It measures the index against exact distances.
     ("bench-vector", &["model", "query", "vector"]),

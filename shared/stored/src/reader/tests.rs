@@ -258,12 +258,10 @@ fn positions_take_a_get_for_each_segment_once() {
         live(0, 20).chain(live(1, 30)).map(|at| (row(at.segment, at.row).position, at)).collect();
     expected.sort();
     assert_eq!(base.in_order().collect::<Vec<_>>(), expected);
-    let mut scanned = Vec::new();
-    now(bucket.reader().scan_rows(&base, |at, row| {
-        scanned.push((row.position, at));
-        Ok::<_, StoredError>(ControlFlow::Continue(()))
-    }))
-    .unwrap();
+    let (mut scan, mut scanned) = (RowScan::new(&base), Vec::new());
+    while let Some(at) = now(scan.next(&bucket.reader())).unwrap() {
+        scanned.push((scan.row().position, at));
+    }
     assert_eq!(scanned, expected);
 }
 
@@ -277,7 +275,8 @@ fn read_all(bucket: &Bucket<ManualRuntime>) -> Result<(), StoredError> {
     let questions: Questions = many.iter().map(|id| (id.clone(), true)).collect();
     assert_eq!(now(reader.facts(&base, &questions))?.len(), 19, "row 3 is dead");
     now(reader.read_positions(&base))?;
-    now(reader.scan_rows(&base, |_, _| Ok::<_, StoredError>(ControlFlow::Continue(()))))?;
+    let mut scan = RowScan::new(&base);
+    while now(scan.next(&reader))?.is_some() {}
     let (codes, rows) = segment::codes_place(&bucket.manifest.segments[0], 0);
     let body = now(reader.read(&[base.segments[0].block(&codes.part, codes.range)]))?;
     let open = &base.segments[0];
