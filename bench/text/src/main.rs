@@ -7,7 +7,7 @@
 mod plain;
 
 use anyhow::{Context, Result, bail};
-use model::{Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Scalar};
+use model::{Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Scalar, limits};
 use query::{CompiledFilter, Fields};
 use serde::Deserialize;
 use std::fs::File;
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
 fn build(lines: &[Line], options: &Options) -> (Vec<Built>, f64) {
     #[expect(clippy::disallowed_methods, reason = "a bench measures")]
     let start = Instant::now();
-    let mut builder = Builder::new(options.clone());
+    let mut builder = Builder::new(options.clone(), limits::TEXT_PART_BYTES_MAX);
     let row = |line: &Line| builder.push(&row_of(line));
     let mut built: Vec<Built> = lines.iter().filter_map(row).collect();
     built.extend(builder.finish());
