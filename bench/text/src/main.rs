@@ -70,7 +70,7 @@ fn main() -> Result<()> {
 fn build(lines: &[Line], options: &Options) -> (Vec<Built>, f64) {
     #[expect(clippy::disallowed_methods, reason = "a bench measures")]
     let start = Instant::now();
-    let mut builder = Builder::new(options.clone());
+    let mut builder = Builder::new(options.clone(), limits::TEXT_PART_BYTES_MAX);
     let row = |line: &Line| builder.push(&row_of(line));
     let mut built: Vec<Built> = lines.iter().filter_map(row).collect();
     built.extend(builder.finish());

@@ -3,6 +3,7 @@
 
 use super::ApiError;
 use super::configuration::{EmbeddingFunction, HnswUpdate};
+use model::schema::{DOCUMENT, is_on};
 use model::{Configuration, Filter, MetadataTest, MetadataValue, Operation, Scalar, Space, limits};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 #[cfg(test)]
 mod tests;
 
-const DOCUMENT: &str = "#document";
 const EMBEDDING: &str = "#embedding";
 
 /// Prefix of the metadata keys that only the system shows or hides.
@@ -445,10 +445,4 @@ fn check_test(schema: &Value, key: &str, test: &MetadataTest) -> Result<(), ApiE
     Err(ApiError::invalid_argument(format!(
         "Cannot filter using metadata key '{key}' with type '{name}' because indexing is disabled"
     )))
-}
-
-/// Whether `index` is on for `key`: its own entry decides, else the defaults; what neither mentions is on.
-fn is_on(schema: &Value, key: &str, group: &str, index: &str) -> bool {
-    let enabled = |types: &Value| types[group][index]["enabled"].as_bool();
-    enabled(&schema["keys"][key]).or_else(|| enabled(&schema["defaults"])).unwrap_or(true)
 }

@@ -7,7 +7,7 @@
 //! - [`metadata`]: [`MetadataValue`], [`Metadata`], [`MetadataPatch`]
 //! - [`record`]: [`Record`] as readers see it, [`Operation`] as writers send it
 //! - [`filter`]: [`Filter`], what `where` and `where_document` say
-//! - [`collection`]: [`CollectionRow`], the catalog's one row per collection; [`manifest`]: the index version it points to
+//! - [`collection`]: [`CollectionRow`], the catalog's one row per collection; [`schema`]: what it indexes; [`manifest`]: the index version it points to
 //! - [`keys`]: where an object lies in the bucket
 //! - [`limits`]: every bound: value, unit, reason; [`bounded`]: lists and maps that stop growing when memory ends
 //! - [`safeguard`]: the rules that keep the log exact, by name
@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod metadata;
 pub mod record;
 pub mod safeguard;
+pub mod schema;
 pub mod time;
 
 pub use collection::{CollectionRow, Configuration, Space};

@@ -21,8 +21,10 @@ use tantivy::{Index, SingleSegmentIndexWriter, TantivyDocument};
 
 /// Files of a segment up to so many bytes are hot as a whole: fewer reads for small segments.
 const HOT_FILE_BYTES_MAX: u64 = 64 * 1024;
-/// What tantivy's arena starts with, in bytes; it grows as rows come.
-const ARENA_BYTES: usize = 32 << 20;
+/// The least that tantivy's arena may start with, in bytes.
+const ARENA_BYTES_MIN: usize = 1 << 20;
+/// What a term takes besides its bytes, about, as a share of what building takes.
+const TERM_BYTES: usize = 16;
 
 /// What is indexed of a row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,9 +51,10 @@ pub struct Built {
 /// Collects the rows of a segment, in the order of their numbers.
 ///
 /// Memory: about 5 bytes a byte of documents and metadata, and when an index is finished about 5 more, so that a segment
-/// of any size is built in as much as [`limits::TEXT_PART_BYTES_MAX`] of them need, one [`Built`] after the other.
+/// of any size is built in as much as one part needs, one [`Built`] after the other.
 pub struct Builder {
     options: Options,
+    part_bytes: usize,
     first_row: u32,
     part: Part,
 }
@@ -70,17 +73,19 @@ struct Part {
 }
 
 impl Builder {
-    /// Begins with row 0.
-    pub fn new(options: Options) -> Self {
-        let part = Part::new(&options);
-        Builder { options, first_row: 0, part }
+    /// Begins with row 0. `part_bytes`: of documents and metadata in each index, never more than
+    /// [`limits::TEXT_PART_BYTES_MAX`]; the fewer indexes there are, the fewer reads a search needs.
+    pub fn new(options: Options, part_bytes: usize) -> Self {
+        let part_bytes = part_bytes.min(limits::TEXT_PART_BYTES_MAX);
+        let part = Part::new(&options, part_bytes);
+        Builder { options, part_bytes, first_row: 0, part }
     }
 
     /// Adds the next row, and returns the index of the rows before it if they are as many as one may hold.
     ///
     /// Panics if tantivy cannot index a row in memory.
     pub fn push(&mut self, row: &Row<'_>) -> Option<Built> {
-        let full = self.part.bytes >= limits::TEXT_PART_BYTES_MAX;
+        let full = self.part.bytes >= self.part_bytes;
         let built = full.then(|| self.next_part());
         self.part.push(&self.options, row);
         built
@@ -92,7 +97,7 @@ impl Builder {
     }
 
     fn next_part(&mut self) -> Built {
-        let part = mem::replace(&mut self.part, Part::new(&self.options));
+        let part = mem::replace(&mut self.part, Part::new(&self.options, self.part_bytes));
         let first_row = self.first_row;
         self.first_row += part.rows;
         part.build(self.options.clone(), first_row)
@@ -100,8 +105,8 @@ impl Builder {
 }
 
 impl Part {
-    fn new(options: &Options) -> Self {
-        let (writer, directory) = writer_in_memory(options);
+    fn new(options: &Options, part_bytes: usize) -> Self {
+        let (writer, directory) = writer_in_memory(options, part_bytes / 2);
         let bytes_of_documents = Box::new([const { RowList::NEW }; 256]);
         let (terms, documents) = (HashMap::new(), RowList::NEW);
         Part { rows: 0, bytes: 0, writer, directory, terms, documents, bytes_of_documents }
@@ -135,7 +140,9 @@ impl Part {
 
     fn add_term(&mut self, term: Vec<u8>, row: u32) {
         self.bytes += term.len();
-        self.terms.entry(term).or_default().push(row);
+        let list = self.terms.entry(term).or_default();
+        self.bytes += if list.is_empty() { TERM_BYTES } else { 0 };
+        list.push(row);
     }
 
     fn build(mut self, options: Options, first_row: u32) -> Built {
@@ -176,7 +183,7 @@ fn types_of(value: &MetadataValue) -> Types {
 fn tantivy_files(writer: SingleSegmentIndexWriter, directory: &RamDirectory) -> (Vec<u8>, FileTable, Vec<u8>) {
     use SegmentComponent::{FastFields, FieldNorms, Positions, Postings, Store, Terms};
     let segment = finished(writer);
-    let (empty, nothing) = writer_in_memory(&Options::default());
+    let (empty, nothing) = writer_in_memory(&Options::default(), 0);
     let empty = finished(empty);
     let (mut bundle, mut files) = (Vec::new(), FileTable::new());
     for component in [Terms, Postings, Positions, FieldNorms, FastFields, Store] {
@@ -195,11 +202,12 @@ fn tantivy_files(writer: SingleSegmentIndexWriter, directory: &RamDirectory) -> 
     (bundle, files, meta.replace(&hyphenated(&segment.id().uuid_string()), nobody).into_bytes())
 }
 
-fn writer_in_memory(options: &Options) -> (SingleSegmentIndexWriter, RamDirectory) {
+/// `arena_bytes`: what tantivy's arena starts with; it grows as rows come.
+fn writer_in_memory(options: &Options, arena_bytes: usize) -> (SingleSegmentIndexWriter, RamDirectory) {
     let directory = RamDirectory::create();
     let index = Index::builder().schema(schema::schema()).settings(schema::settings());
     let index = index.tokenizers(schema::tokenizers(options));
-    let writer = index.single_segment_index_writer(directory.clone(), ARENA_BYTES);
+    let writer = index.single_segment_index_writer(directory.clone(), arena_bytes.max(ARENA_BYTES_MIN));
     (writer.expect("memory takes any file"), directory)
 }
 

@@ -12,10 +12,10 @@
 //! `docs/decisions/0007-text-index.md` says why.
 //!
 //! ```
-//! use model::{DocumentTest, Filter};
+//! use model::{DocumentTest, Filter, limits};
 //! use text::{Builder, Options, Plan, Row, Search, Step, TextIndex};
 //! # fn main() -> Result<(), text::TextError> {
-//! let mut builder = Builder::new(Options::default());
+//! let mut builder = Builder::new(Options::default(), limits::TEXT_PART_BYTES_MAX);
 //! for text in ["a gateway", "an executor", "the gateways"] {
 //!     assert!(builder.push(&Row { document: Some(text), ..Row::default() }).is_none());
 //! }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use model::{Metadata, MetadataValue};
+use model::{Metadata, MetadataValue, limits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -48,7 +48,7 @@ static ALLOCATOR: Watched = Watched;
 const LARGEST_MAX: usize = 1 << 20;
 
 fn built() -> Built {
-    let mut builder = Builder::new(Options::default());
+    let mut builder = Builder::new(Options::default(), limits::TEXT_PART_BYTES_MAX);
     for n in 0..300_i64 {
         let metadata = Metadata::from([
             ("n".to_owned(), MetadataValue::Int(n)),

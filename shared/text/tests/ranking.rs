@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use model::limits;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 use text::{Builder, Built, Language, Options, Ranking, Row, Scored, Statistics, Step, TextError, TextIndex, Words};
 
 fn built(documents: &[Option<String>], words: Words) -> Built {
-    let mut builder = Builder::new(Options { words: Some(words), ..Options::default() });
+    let mut builder = Builder::new(Options { words: Some(words), ..Options::default() }, limits::TEXT_PART_BYTES_MAX);
     for document in documents {
         assert!(builder.push(&Row { document: document.as_deref(), ..Row::default() }).is_none());
     }
@@ -142,7 +143,7 @@ fn words_are_stemmed_and_stopped_as_the_index_was_told() {
 
 #[test]
 fn words_that_are_not_indexed_are_not_ranked() {
-    let mut builder = Builder::new(Options::default());
+    let mut builder = Builder::new(Options::default(), limits::TEXT_PART_BYTES_MAX);
     assert!(builder.push(&Row { document: Some("word"), ..Row::default() }).is_none());
     let built = builder.finish().unwrap();
     assert!(Ranking::new(&TextIndex::open(&built.hotcache).unwrap(), "word").is_none());
@@ -153,7 +154,10 @@ fn ranking_takes_two_waves() {
     let word = |n: u64| format!("w{}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44);
     let document = |n: u64| Some((0..20).map(|k| word((n * 20 + k) % 60_000)).collect::<Vec<_>>().join(" "));
     let documents: Vec<Option<String>> = (0..70_000).map(document).collect();
-    let mut builder = Builder::new(Options { words: Some(Words::default()), documents: false, ..Options::default() });
+    let mut builder = Builder::new(
+        Options { words: Some(Words::default()), documents: false, ..Options::default() },
+        limits::TEXT_PART_BYTES_MAX,
+    );
     for document in &documents {
         assert!(builder.push(&Row { document: document.as_deref(), ..Row::default() }).is_none());
     }

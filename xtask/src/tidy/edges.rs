@@ -23,7 +23,10 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     // What executor and compactor mean by a stored row, they mean alike. (A clock is for its tests, which count and time reads.)
     ("stored", &["model", "query", "runtime", "segment", "storage", "text"]),
     ("executor-worker", &["model", "query", "runtime", "segment", "storage", "stored", "text", "vector", "wal"]),
-    ("compactor-job", &["catalog", "model", "query", "runtime", "segment", "storage", "stored", "vector", "wal"]),
+    (
+        "compactor-job",
+        &["catalog", "model", "query", "runtime", "segment", "storage", "stored", "text", "vector", "wal"],
+    ),
     // It measures the index against exact distances.
     ("bench-vector", &["model", "query", "vector"]),
     ("devstore", &[]),
