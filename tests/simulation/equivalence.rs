@@ -18,6 +18,8 @@ use model::{CollectionId, CollectionRow, Configuration, Operation, OperationKind
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use query::kernel::Measure;
 use query::testing::{self, DIMENSION, Plain};
 use query::{Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
@@ -51,6 +53,9 @@ impl Runtime for World {
         self.now_ms.set(self.now_ms.get() + ms);
     }
 }
+
+/// Leaves of few rows, so that the few there are fill some, and merges keep, split and dissolve them.
+const INDEXING: Indexing = Indexing { from_bytes: 0, text_from_bytes: 0, leaf_rows: 2, threads: 1 };
 
 /// One of the things that happen to a collection.
 #[derive(Clone, Debug)]
@@ -144,14 +149,18 @@ impl Collection {
     }
 
     async fn compact(&mut self, memory_bytes: usize, from_bytes: u64) {
+        let indexing = Indexing { from_bytes, text_from_bytes: from_bytes, ..INDEXING };
+        self.compact_as(memory_bytes, indexing).await;
+    }
+
+    async fn compact_as(&mut self, memory_bytes: usize, indexing: Indexing) {
         let compactor = Compactor {
             store: &self.store,
             catalog: &self.catalog,
             runtime: &self.world,
             memory_bytes,
             scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
-            // Leaves of few rows, so that the few there are fill some, and merges keep, split and dissolve them.
-            indexing: Indexing { from_bytes, text_from_bytes: from_bytes, leaf_rows: 2, threads: 1 },
+            indexing,
             is_stopped: &|| false,
             stats: Stats::default(),
         };
@@ -287,6 +296,71 @@ proptest! {
     ) {
         lives_through(space, events).now_or_never().expect("nothing waits")?;
     }
+}
+
+/// What a strategy makes, the same in every run.
+fn drawn<T>(strategy: impl Strategy<Value = T>, count: usize) -> Vec<T> {
+    let mut runner = TestRunner::deterministic();
+    (0..count).map(|_| strategy.new_tree(&mut runner).expect("a value").current()).collect()
+}
+
+/// So many upserts of random records under numbered ids.
+fn random_upserts(first: usize, records: &[model::Record]) -> Vec<Operation> {
+    let upsert = |(number, record): (usize, &model::Record)| {
+        let model::Record { embedding, document, uri, metadata, .. } = record.clone();
+        let metadata = metadata.map(|all| all.into_iter().map(|(key, value)| (key, Some(value))).collect());
+        let id = RecordId(format!("{}", first + number));
+        Operation { kind: OperationKind::Upsert, id, embedding: Some(embedding), document, uri, metadata }
+    };
+    records.iter().enumerate().map(upsert).collect()
+}
+
+/// More rows than are measured at once, in a segment with leaves, in one with codes, in one without a text index and in the log:
+/// reads by filters answer exactly, and queries by filters find as many as there are, the nearest ones.
+#[test]
+fn filters_among_many_rows_find_what_there_is() {
+    let records = drawn(testing::record(), 1_900);
+    let (filters, vectors) = (drawn(testing::filter(), 300), drawn(testing::vector(), 300));
+    let life = async {
+        let mut collection = Collection::new(Space::L2, DIMENSION).await;
+        for (rows, from_bytes) in [(0..1_200, 0), (1_200..1_700, u64::MAX), (1_650..1_800, 0), (1_750..1_850, 0)] {
+            for first in rows.clone().step_by(100) {
+                collection.write(random_upserts(first, &records[first..rows.end.min(first + 100)])).await;
+            }
+            let deletes = (rows.start..rows.end).step_by(9).map(|n| Operation::delete(RecordId(format!("{n}"))));
+            collection.write(deletes.collect()).await;
+            if rows.end < 1_850 {
+                collection.compact_as(1 << 30, Indexing { from_bytes, ..INDEXING }).await;
+            }
+        }
+        let manifest = collection.row().await.manifest;
+        let kinds: Vec<_> = manifest.segments.iter().map(|s| (s.index.is_some(), s.text.is_some())).collect();
+        assert_eq!(kinds, [(true, true), (false, true), (true, true)]);
+        let (mut wanted, mut found) = (0, 0);
+        for (filter, vector) in filters.into_iter().zip(vectors) {
+            let filter = Some(filter);
+            let include = Include { documents: true, ..Include::default() };
+            let all = Read::Get { ids: None, filter: filter.clone(), limit: None, offset: 0, include };
+            let page = Read::Get { ids: None, filter: filter.clone(), limit: Some(7), offset: 5, include };
+            let matches = Read::Match { ids: None, filter: filter.clone(), limit: None };
+            for read in [all, page, matches] {
+                collection.check(&read, 0, found % 2 == 0).await?;
+            }
+            let read = Read::Query { vectors: vec![vector], n_results: 10, ids: None, filter, include };
+            let (space, row) = (Space::L2, collection.row().await);
+            let answer = collection.ask(&Cache::default(), &row, &read, ReadLevel::IndexAndWal).await;
+            let distances = |answer: Result<(Vec<Vec<Hit>>, u64), PlanError>| -> Vec<Option<f32>> {
+                answer.expect("an answer").0.concat().iter().map(|hit| hit.distance).collect()
+            };
+            let (answer, exact) = (distances(answer), distances(collection.plain.answer(space, &read)));
+            prop_assert_eq!(answer.len(), exact.len(), "{:?}", read);
+            wanted += exact.len();
+            found += answer.iter().zip(&exact).filter(|(answer, exact)| answer == exact).count();
+        }
+        assert!(found * 100 >= wanted * 99, "{found} of {wanted} are the nearest");
+        collection.verify().await
+    };
+    life.now_or_never().expect("nothing waits").expect("the same answers");
 }
 
 const SPACES: [Space; 3] = [Space::L2, Space::Cosine, Space::Ip];
