@@ -32,6 +32,8 @@ TOP = 10
 """Neighbours that a query asks for."""
 GETS = 300
 """Records that are fetched by id."""
+PAGES, PAGE = 20, 20
+"""Pages that are fetched by each filter, and records on one."""
 
 Figures = dict[str, float]
 
@@ -103,11 +105,26 @@ def read(server: Server, collection: Collection, records: Records, options: argp
     figures |= ask(server, collection, "query", bodies, truth)
     for each in filters_of(records):
         bodies = [query(vector, each) for vector in records.queries[:100]]
+        figures |= {f"{each.name}, first query, ms": 1e3 * timed(lambda body=bodies[0]: collection.query(server, body))}
         figures |= ask(server, collection, each.name, bodies, neighbours(records, TOP, each.mask)[:100])
+        figures |= pages(server, collection, each)
     rows = range(0, len(records.ids), max(1, len(records.ids) // GETS))
     gets = [json.dumps({"ids": [records.ids[row]], "include": ["documents"]}) for row in rows]
     times = [timed(lambda body=body: server("POST", f"{collection.path}/get", body)) for body in gets]
     return figures | percentiles("get", times)
+
+
+def pages(server: Server, collection: Collection, narrowed: Filter) -> Figures:
+    """Gets by a filter, one page after the other. Raises `RuntimeError` if a page has not the rows that it should have."""
+    rows, latencies = np.nonzero(narrowed.mask)[0].tolist(), []
+    for start in range(0, PAGES * PAGE, PAGE):
+        body = json.dumps(narrowed.body | {"limit": PAGE, "offset": start, "include": ["documents"]})
+        began = time.perf_counter()
+        reply = server("POST", f"{collection.path}/get", body)
+        latencies.append(time.perf_counter() - began)
+        if len(reply["ids"]) != len(rows[start : start + PAGE]) or not set(map(int, reply["ids"])) <= set(rows):
+            raise RuntimeError(f"{collection.url} gets other rows for {narrowed.name}")
+    return percentiles(f"get {narrowed.name}", latencies)
 
 
 def query(vector: np.ndarray, narrowed: Filter | None = None) -> str:

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use stored::{Base, Blocks, Facts, Layer, Room};
+use text::Matches;
 use wal::Fragment;
 
 /// Versions of collections and blocks of objects, bounded by [`limits::EXECUTOR_CACHE_BYTES`], and how much memory running
@@ -79,18 +80,57 @@ pub(crate) struct Version {
     generation: u64,
     pub(crate) base: Base,
     pub(crate) tail: RefCell<Tail>,
+    /// What is known of filters.
+    pub(crate) answered: RefCell<Answered>,
 }
 
 impl Version {
     pub(crate) fn new(generation: u64, manifest: Manifest, before: Option<&Base>) -> Self {
         let base = Base::new(manifest, before);
         let tail = RefCell::new(Tail::above(&base));
-        Version { generation, base, tail }
+        Version { generation, base, tail, answered: RefCell::default() }
     }
 
     fn bytes(&self) -> usize {
-        self.base.bytes() + self.tail.borrow().layer.bytes()
+        self.base.bytes() + self.answered.borrow().bytes + self.tail.borrow().layer.bytes()
     }
+}
+
+/// What text indexes said of the filters of a version that were asked for last: users ask for the same ones again and again.
+#[derive(Default)]
+pub(crate) struct Answered {
+    /// By the filter's JSON; the one that was used last at the end.
+    kept: Vec<(String, Vec<Matches>)>,
+    bytes: usize,
+}
+
+impl Answered {
+    /// Bytes that are kept at most.
+    const BYTES_MAX: usize = 2 * 1024 * 1024;
+
+    pub(crate) fn get(&mut self, filter: &str) -> Option<Vec<Matches>> {
+        let at = self.kept.iter().position(|(known, _)| known == filter)?;
+        let last = self.kept.remove(at);
+        let matches = last.1.clone();
+        self.kept.push(last);
+        Some(matches)
+    }
+
+    pub(crate) fn put(&mut self, filter: &str, matches: &[Matches]) {
+        if self.get(filter).is_none() {
+            self.kept.push((filter.to_owned(), matches.to_vec()));
+            self.bytes += matches_bytes(filter, matches);
+        }
+        while self.bytes > Self::BYTES_MAX {
+            let (filter, matches) = self.kept.remove(0);
+            self.bytes -= matches_bytes(&filter, &matches);
+        }
+    }
+}
+
+fn matches_bytes(filter: &str, matches: &[Matches]) -> usize {
+    let sets = matches.iter().map(|Matches { sure, unsure }| sure.serialized_size() + unsure.serialized_size());
+    filter.len() + sets.sum::<usize>() + size_of_val(matches)
 }
 
 /// The log of a collection from the watermark of a version up to `end`, laid out as records as far as there is room.
@@ -231,7 +271,8 @@ impl Cache {
                 others_bytes += version.bytes();
             }
         }
-        let room = limits::EXECUTOR_CACHE_BYTES.saturating_sub(others_bytes + keep.base.bytes());
+        let others_bytes = others_bytes + keep.base.bytes() + keep.answered.borrow().bytes;
+        let room = limits::EXECUTOR_CACHE_BYTES.saturating_sub(others_bytes);
         keep.tail.borrow_mut().fit(room);
     }
 

@@ -1,7 +1,7 @@
 //! Which stored rows satisfy a filter: by text indexes, and where these do not know, by looking.
 
 use crate::Executor;
-use crate::cache::Pulse;
+use crate::cache::{Pulse, Version};
 use crate::search::Search;
 use model::{Filter, Metadata, MetadataValue};
 use query::{CompiledFilter, Fields, FilterError, PlanError};
@@ -125,8 +125,28 @@ impl Fields for StoredFields<'_> {
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// What text indexes know of the rows that satisfy `filter`, by segment.
     ///
-    /// Cost: `text` of each segment that is not known yet, and then two waves at most, of what the indexes name.
-    pub(crate) async fn matches(&self, base: &Base, filter: &Filter, pulse: &Pulse) -> Result<Vec<Matches>, PlanError> {
+    /// Cost: nothing if the filter was asked for lately; else `text` of each segment that is not known yet, and then two waves at most, of what the indexes name.
+    pub(crate) async fn matches(
+        &self,
+        version: &Version,
+        filter: &Filter,
+        pulse: &Pulse,
+    ) -> Result<Vec<Matches>, PlanError> {
+        let base = &version.base;
+        let text = serde_json::to_string(filter).expect("filters have string keys");
+        let known = version.answered.borrow_mut().get(&text);
+        let matches = match known {
+            Some(matches) => matches,
+            None => self.look_up(base, filter, pulse).await?,
+        };
+        version.answered.borrow_mut().put(&text, &matches);
+        let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        self.tally.passing.add(matches.iter().map(|matches| count(matches.sure.len())).sum());
+        self.tally.unsure.add(matches.iter().map(|matches| count(matches.unsure.len())).sum());
+        Ok(matches)
+    }
+
+    async fn look_up(&self, base: &Base, filter: &Filter, pulse: &Pulse) -> Result<Vec<Matches>, PlanError> {
         let plan = Plan::compile(filter).map_err(|error| invalid(&error))?;
         self.stored().open_texts(base).await?;
         let mut search = FilterSearch::new(base, &plan);
@@ -140,12 +160,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             let _permit = self.cache.permit(bytes, pulse, &self.runtime).await?;
             search.supply(&blocks, self.stored().read(&blocks).await?)?;
         }
-        let matches = search.finish();
         base.fit_texts(TEXTS_BYTES_MAX);
-        let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-        self.tally.passing.add(matches.iter().map(|matches| count(matches.sure.len())).sum());
-        self.tally.unsure.add(matches.iter().map(|matches| count(matches.unsure.len())).sum());
-        Ok(matches)
+        Ok(search.finish())
     }
 
     /// Those of `places`, ascending, whose rows satisfy the filter. Segments are open. Cost: the batches with these rows.

@@ -178,7 +178,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         };
         let matches = async {
             match filter {
-                Some(filter) => self.matches(base, filter, pulse).await.map(Some),
+                Some(filter) => self.matches(version, filter, pulse).await.map(Some),
                 None => Ok(None),
             }
         };
