@@ -12,11 +12,14 @@ use vector::codes::LeafWriter;
 use vector::planes::DIMENSION_MAX;
 use vector::{Assigner, Clustering, Codec, Frame, Groups, Rows, Table, build, normalise};
 
-/// How leaf indexes are built.
+/// How indexes are built.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexing {
-    /// Segments get one whose codes would take more than this, in bytes.
+    /// Segments get a leaf index whose codes would take more than this, in bytes.
     pub from_bytes: u64,
+    /// Segments get a text index whose rows take at least this, in bytes. Of smaller ones a filter reads the rows themselves: one
+    /// get. (Those of so many bytes wait for it in memory.)
+    pub text_from_bytes: u64,
     /// Rows that a leaf should have.
     pub leaf_rows: u32,
     /// Threads that compute; with one, nothing runs beside the caller.
@@ -25,6 +28,8 @@ pub struct Indexing {
 
 /// A segment whose vectors are scanned as codes reads so much: one object of them.
 const FLAT_BYTES: u64 = 512 * 1024;
+/// A segment that is filtered row by row reads so much, in one get.
+const SCAN_BYTES: u64 = 512 * 1024;
 /// Rows a leaf.
 const LEAF_ROWS: u32 = 128;
 /// Where whatever is random begins.
@@ -37,7 +42,7 @@ const CENTROIDS_HELD: usize = 4;
 impl Indexing {
     /// As is good for most, on so many threads.
     pub fn on(threads: usize) -> Self {
-        Indexing { from_bytes: FLAT_BYTES, leaf_rows: LEAF_ROWS, threads }
+        Indexing { from_bytes: FLAT_BYTES, text_from_bytes: SCAN_BYTES, leaf_rows: LEAF_ROWS, threads }
     }
 
     /// Whether a segment of so many rows gets a leaf index.

@@ -7,7 +7,8 @@
 //! - [`journal`]: what it tells about itself while it works, and how it is asked to stop
 //! - [`work`]: finds the collections that have something to compact
 //! - [`compact`]: turns a log into segments, and small segments into larger ones
-//! - [`indexing`]: files the rows of large segments in leaves; `refile`: in those of a segment that is merged
+//! - [`indexing`]: files the rows of large segments in leaves; `refile`: in those of a segment that is merged; `texts`: builds
+//!   the index of metadata and documents
 //! - [`gc`]: deletes what no reader can need any more
 //! - [`status`]: tells what is stored and what waits
 //! - [`verify`]: proves that logs are what was written
@@ -26,6 +27,7 @@ pub mod probe;
 mod refile;
 pub mod spill;
 pub mod status;
+mod texts;
 mod tiers;
 pub mod verify;
 pub mod work;

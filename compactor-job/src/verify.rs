@@ -6,13 +6,14 @@
 use anyhow::{Context, Result};
 use catalog::{CatalogError, Maintenance, Upkeep};
 use model::{CollectionId, DeleteVectorPlace, LogEnd, Lsn, Manifest, SetHash, keys};
-use segment::IdHash;
 use segment::ids::IdIndex;
+use segment::{IdHash, TextHead};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Write;
 use storage::ObjectStore;
 use stored::{Base, Facts, Layer, OpenSegment, Place, Slots, StoredError, StoredReader};
+use text::TextIndex;
 use wal::pack::{self, PackId};
 use wal::{Fragment, Reader, TailError};
 
@@ -165,6 +166,7 @@ async fn check_segments<S: ObjectStore>(store: &S, manifest: &Manifest, report: 
         if open.named.index.is_some() {
             check_index(&stored, &base, number, &row_hashes).await?;
         }
+        check_text(&stored, open).await?;
         report.segments += 1;
         report.rows += u64::from(open.named.rows);
         report.dead += u64::from(base.dead(number).len());
@@ -223,6 +225,29 @@ async fn check_index<S: ObjectStore>(
         }
     }
     Ok(())
+}
+
+/// Whether the text index is of these rows, all of them, and every byte of it is what was written. (What it says of them is not
+/// looked at.)
+async fn check_text<S: ObjectStore>(stored: &StoredReader<'_, S>, open: &OpenSegment) -> Result<(), Halt> {
+    let Some(place) = open.named.text.as_ref().map(segment::text_place) else { return Ok(()) };
+    let prefix = &open.named.prefix;
+    let body = stored.read(&[open.block(&place.part, place.range)]).await?;
+    let text = TextHead::open(&body[0]).map_err(|error| open.damaged(&error))?;
+    let mut rows = 0;
+    for ((part, (name, size, _)), place) in (0..).zip(text.objects()).zip(text.hotcache_places()) {
+        let broken = |error| Halt::Broken(format!("{prefix}/{name}: {error}"));
+        let index = TextIndex::open(&body[0][place]).map_err(broken)?;
+        let bundle = stored.read(&[open.block(&name, 0..size)]).await?.remove(0);
+        text.check_bundle(part, &bundle).map_err(|error| open.damaged(&error))?;
+        index.supply(0..size, bundle.into()).map_err(broken)?;
+        if index.rows().start != rows {
+            return Err(Halt::Broken(format!("{prefix}: text indexes with a gap at row {rows}")));
+        }
+        rows = index.rows().end;
+    }
+    let is_whole = (rows, text.rows(), text.set_hash()) == (open.named.rows, open.named.rows, open.named.set_hash);
+    if is_whole { Ok(()) } else { Err(Halt::Broken(format!("the text index of {prefix} is of other rows"))) }
 }
 
 /// Counts what the manifest does not name.

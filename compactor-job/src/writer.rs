@@ -1,18 +1,23 @@
-//! Writes one segment: its rows as they come, and, if they are many, a leaf index when all of them are there.
+//! Writes one segment: its rows and their text index as they come, and, if they are many, a leaf index when all of them are
+//! there.
 
 use crate::compact::{Compactor, ROW_BYTES};
 use crate::indexing;
 use crate::refile::Before;
 use crate::spill::Spill;
+use crate::texts::{self, Beside, TextWriter};
 use crate::work::CompactError;
 use catalog::{Catalog, Maintenance};
-use model::{CollectionRow, IndexRef, SegmentRef, Space, keys};
+use model::{CollectionRow, IndexRef, SegmentRef, Space, TextRef, keys};
 use runtime::Runtime;
 use segment::row::RowView;
 use segment::{Builder, IndexBuilder};
 use std::io;
 use std::sync::Arc;
 use storage::ObjectStore;
+
+#[cfg(test)]
+mod tests;
 
 /// A segment under way.
 pub(crate) struct SegmentWriter {
@@ -21,6 +26,7 @@ pub(crate) struct SegmentWriter {
     builder: Builder,
     /// Its rows once more, if it gets a leaf index.
     rows: Option<Spill>,
+    texts: TextWriter,
 }
 
 impl SegmentWriter {
@@ -56,6 +62,7 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
             space: row.configuration.space,
             builder: if is_indexed { Builder::without_codes(dimension) } else { Builder::new(dimension) },
             rows: is_indexed.then(|| Spill::new(dimension, &self.scratch)),
+            texts: TextWriter::new(&row.schema, self.indexing.text_from_bytes, self.memory_bytes),
         }
     }
 
@@ -64,6 +71,10 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         writer.builder.push(row);
         if let Some(rows) = &mut writer.rows {
             rows.push(row)?;
+        }
+        writer.texts.push(row);
+        if writer.texts.is_due() {
+            self.index_waiting(&writer.prefix, &mut writer.texts).await?;
         }
         self.upload(&writer.prefix, writer.builder.take_parts()).await
     }
@@ -74,14 +85,51 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         writer: SegmentWriter,
         before: Option<Before>,
     ) -> Result<SegmentRef, CompactError> {
-        let SegmentWriter { prefix, space, builder, rows } = writer;
+        let SegmentWriter { prefix, space, builder, rows, texts } = writer;
+        let built = builder.finish(prefix.clone());
+        self.upload(&prefix, built.parts).await?;
+        // The memory that this takes the leaf index has afterwards.
+        let (text, text_bytes) = match texts.is_worth_it() {
+            true => self.write_text(&built.segment, texts).await?,
+            false => (None, 0),
+        };
         let (index, index_bytes) = match rows {
             Some(rows) => self.write_index(&prefix, space, rows, before).await?,
             None => (None, 0),
         };
-        let built = builder.finish(prefix.clone());
-        self.upload(&prefix, built.parts).await?;
-        Ok(SegmentRef { index, bytes: built.segment.bytes + index_bytes, ..built.segment })
+        Ok(SegmentRef { index, text, bytes: built.segment.bytes + text_bytes + index_bytes, ..built.segment })
+    }
+
+    /// Hands the rows that wait for their text index over, when those before them are done with.
+    async fn index_waiting(&self, prefix: &str, texts: &mut TextWriter) -> Result<(), CompactError> {
+        let builder = self.text_builder(prefix, texts).await?;
+        let rows = texts.take_waiting();
+        texts.work = Some(Beside::start(self.indexing.threads, move || texts::index(builder, &rows)));
+        Ok(())
+    }
+
+    /// The builder, when it has taken what it was given; what it built is uploaded.
+    async fn text_builder(&self, prefix: &str, texts: &mut TextWriter) -> Result<text::Builder, CompactError> {
+        let Some(work) = texts.work.take() else { return Ok(texts.builder()) };
+        let (builder, built) = self.end_of(work).await?;
+        built.into_iter().for_each(|built| texts.objects.push(built.bundle, built.hotcache));
+        self.upload(prefix, texts.objects.take_parts()).await?;
+        Ok(builder)
+    }
+
+    /// The rest of the text index of `segment`.
+    async fn write_text(
+        &self,
+        segment: &SegmentRef,
+        mut texts: TextWriter,
+    ) -> Result<(Option<TextRef>, u64), CompactError> {
+        self.index_waiting(&segment.prefix, &mut texts).await?;
+        let builder = self.text_builder(&segment.prefix, &mut texts).await?;
+        let last = self.compute(move || builder.finish()).await;
+        last.into_iter().for_each(|built| texts.objects.push(built.bundle, built.hotcache));
+        let built = texts.objects.finish(segment.rows, segment.dimension, segment.set_hash);
+        self.upload(&segment.prefix, built.parts).await?;
+        Ok((Some(built.named), built.bytes))
     }
 
     async fn write_index(
@@ -121,17 +169,17 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
         Ok((Some(built.named), built.bytes))
     }
 
-    /// The result of `work`, which runs on a thread of its own if there may be several, so that signals and leases are seen to
-    /// meanwhile.
+    /// The result of `work`, which runs on a thread of its own if there may be several.
     async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.end_of(Beside::start(self.indexing.threads, work)).await
+    }
+
+    /// The result of `work`. Signals and leases are seen to meanwhile.
+    async fn end_of<T: Send + 'static>(&self, work: Beside<T>) -> T {
         const LOOK_MS: u64 = 5;
-        if self.indexing.threads <= 1 {
-            return work();
-        }
-        let thread = std::thread::spawn(work);
-        while !thread.is_finished() {
+        while !work.is_finished() {
             self.runtime.sleep(LOOK_MS).await;
         }
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        work.finish()
     }
 }

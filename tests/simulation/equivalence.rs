@@ -59,7 +59,8 @@ enum Event {
     Write(Vec<Operation>),
     /// A large request: its rows fill several batches.
     WriteLarge(Vec<Operation>),
-    /// The compactor has so many bytes of memory, and segments get a leaf index from so many bytes of codes on.
+    /// The compactor has so many bytes of memory, and segments get a leaf index from so many bytes of codes on, and a text index
+    /// from so many bytes of rows.
     Compact(usize, u64),
     /// Everything that is older than so many ms is collected; D has passed.
     Collect(u64),
@@ -150,7 +151,7 @@ impl Collection {
             memory_bytes,
             scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
             // Leaves of few rows, so that the few there are fill some, and merges keep, split and dissolve them.
-            indexing: Indexing { from_bytes, leaf_rows: 2, threads: 1 },
+            indexing: Indexing { from_bytes, text_from_bytes: from_bytes, leaf_rows: 2, threads: 1 },
             is_stopped: &|| false,
             stats: Stats::default(),
         };

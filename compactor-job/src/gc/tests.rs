@@ -214,9 +214,9 @@ async fn what_stalled_writers_leave_goes_with_the_next_floor() {
 async fn objects_go_when_no_manifest_names_them_and_their_maker_is_shut_out() {
     let world = World::new().await;
     let (first, second, orphan) = (segment(0, 1), segment(0, 2), segment(0, 3));
-    for prefix in [&first, &second, &orphan] {
-        world.put(&format!("{prefix}/head")).await;
-        world.put(&format!("{prefix}/rows")).await;
+    let parts = |prefix: &str| ["head", "rows", "terms-0000", "text"].map(|part| format!("{prefix}/{part}"));
+    for key in [&first, &second, &orphan].into_iter().flat_map(|prefix| parts(prefix)) {
+        world.put(&key).await;
     }
     let vector = |nonce| keys::delete_vector(ID, 0, Nonce(nonce));
     world.put(&vector(1)).await;
@@ -228,9 +228,9 @@ async fn objects_go_when_no_manifest_names_them_and_their_maker_is_shut_out() {
     assert!(world.catalog.publish(ID, from, &named).await.unwrap());
 
     // Epoch 1: whoever started in epoch 0 may still publish.
-    assert_eq!(world.pass().await, Swept { waiting: 5, ..Swept::default() });
-    assert_eq!(world.pass().await, deleted(5));
-    assert_eq!(world.objects().await, [format!("{second}/head"), format!("{second}/rows"), vector(2)]);
+    assert_eq!(world.pass().await, Swept { waiting: 9, ..Swept::default() });
+    assert_eq!(world.pass().await, deleted(9));
+    assert_eq!(world.objects().await, [&parts(&second)[..], &[vector(2)]].concat());
     assert_eq!(world.row().await.gc_epoch, 2);
 }
 

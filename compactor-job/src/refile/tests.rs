@@ -16,7 +16,7 @@ fn scratch() -> Scratch {
 }
 
 fn indexing(threads: usize) -> Indexing {
-    Indexing { from_bytes: 0, leaf_rows: LEAF_ROWS, threads }
+    Indexing { from_bytes: 0, leaf_rows: LEAF_ROWS, ..Indexing::on(threads) }
 }
 
 /// About one of twenty points, as `seed` has it.

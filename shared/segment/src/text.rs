@@ -109,6 +109,13 @@ impl TextHead {
     pub fn objects(&self) -> Vec<(String, u64, u64)> {
         self.head.objects([Kind::Terms])
     }
+
+    /// Checks bundle number `part`, as a whole. Errors: there is none, or it is not what was written.
+    pub fn check_bundle(&self, part: u32, body: &[u8]) -> Result<(), SegmentError> {
+        let sections = self.head.parts(Kind::Terms);
+        let section = sections.get(index(part)).ok_or_else(|| damaged("no such bundle"))?;
+        section.check(body).map(drop)
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +147,8 @@ mod tests {
             [("terms-0000", 10), ("terms-0001", 20)]
         );
         assert_eq!(TextHead::bundle(1), "terms-0001");
+        assert_eq!(text.check_bundle(1, &[3; 20]), Ok(()));
+        assert!(text.check_bundle(1, &[1; 20]).is_err() && text.check_bundle(2, &[]).is_err());
         assert!(TextHead::open(&body[..body.len() - 1]).is_err());
         for bit in 0..Head::bytes(4) * 8 {
             let mut body = body.to_vec();
