@@ -98,8 +98,8 @@ fn rows(count: u64, words: u64) -> Vec<Row> {
         position: Position(number),
         id: format!("id {number}"),
         vector: vec![number as f32, 1.0],
-        document: (number % 3 > 0).then(|| (0..words).map(|at| word(number, at)).collect()),
-        uri: (number % 7 == 0).then(|| format!("file://{number}")),
+        document: (!number.is_multiple_of(3)).then(|| (0..words).map(|at| word(number, at)).collect()),
+        uri: number.is_multiple_of(7).then(|| format!("file://{number}")),
         metadata: (number % 3 < 2).then(|| format!(r#"{{"number":{number},"parity":"{}"}}"#, number % 2)),
     };
     (0..count).map(row).collect()

@@ -195,6 +195,38 @@ fn bad_filters_are_400() {
 }
 
 #[test]
+fn what_a_schema_switches_off_cannot_be_filtered_by() {
+    let (api, off) = (api(), json!({ "enabled": false, "config": {} }));
+    let no_text = json!({ "string": { "fts_index": off } });
+    let no_numbers = json!({ "int": { "int_inverted_index": off } });
+    let schema = json!({ "defaults": no_numbers, "keys": { "#document": no_text } });
+    let path = format!("{}/collections", api.fresh_database());
+    let made = api.post(&path, &json!({ "name": "off", "schema": schema })).expect(200).json();
+    let verb = |verb: &str| format!("{path}/{}/{verb}", made["id"].as_str().unwrap());
+    let record =
+        json!({ "ids": ["a"], "embeddings": [[1, 2]], "documents": ["text"], "metadatas": [{ "k": 1, "s": "x" }] });
+    api.post(&verb("add"), &record).expect(201);
+    for (filter, message) in [
+        (
+            json!({ "where": { "$or": [{ "s": "x" }, { "k": { "$gt": 0 } }] } }),
+            "Cannot filter using metadata key 'k' with type 'Int' because indexing is disabled",
+        ),
+        (
+            json!({ "where_document": { "$contains": "t" } }),
+            "Cannot filter using full-text search because FTS indexing is disabled",
+        ),
+    ] {
+        let mut query = filter.clone();
+        query["query_embeddings"] = json!([[1, 2]]);
+        for (route, body) in [("get", &filter), ("delete", &filter), ("query", &query)] {
+            api.post(&verb(route), body).expect_error(400, INVALID, message);
+        }
+    }
+    let others = json!({ "where": { "s": "x" } });
+    assert_eq!(api.post(&verb("get"), &others).expect(200).json()["ids"], json!(["a"]));
+}
+
+#[test]
 fn metadata_numbers_come_back_as_they_were_written() {
     let api = api();
     let collection = api.fresh_collection();
