@@ -1,6 +1,6 @@
 //! What an executor isolate remembers between requests: plain data, never a promise of another request.
 
-use model::{CollectionId, LogEnd, Manifest, Timestamp, limits};
+use model::{CollectionId, Filter, LogEnd, Manifest, Timestamp, limits};
 use query::{PlanError, Source};
 use runtime::{Runtime, beating};
 use std::cell::{Cell, RefCell};
@@ -91,6 +91,11 @@ impl Version {
         Version { generation, base, tail, answered: RefCell::default() }
     }
 
+    /// Whether it is known which rows satisfy `filter`.
+    pub(crate) fn knows(&self, filter: &Filter) -> bool {
+        self.answered.borrow_mut().get(&name_of(filter)).is_some()
+    }
+
     fn bytes(&self) -> usize {
         self.base.bytes() + self.answered.borrow().bytes + self.tail.borrow().layer.bytes()
     }
@@ -126,6 +131,11 @@ impl Answered {
             self.bytes -= matches_bytes(&filter, &matches);
         }
     }
+}
+
+/// What a filter is kept under.
+pub(crate) fn name_of(filter: &Filter) -> String {
+    serde_json::to_string(filter).expect("filters have string keys")
 }
 
 fn matches_bytes(filter: &str, matches: &[Matches]) -> usize {

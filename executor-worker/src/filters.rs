@@ -1,7 +1,7 @@
 //! Which stored rows satisfy a filter: by text indexes, and where these do not know, by looking.
 
 use crate::Executor;
-use crate::cache::{Pulse, Version};
+use crate::cache::{Pulse, Version, name_of};
 use crate::search::Search;
 use model::{Filter, Metadata, MetadataValue};
 use query::{CompiledFilter, Fields, FilterError, PlanError};
@@ -133,13 +133,13 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         pulse: &Pulse,
     ) -> Result<Vec<Matches>, PlanError> {
         let base = &version.base;
-        let text = serde_json::to_string(filter).expect("filters have string keys");
-        let known = version.answered.borrow_mut().get(&text);
+        let name = name_of(filter);
+        let known = version.answered.borrow_mut().get(&name);
         let matches = match known {
             Some(matches) => matches,
             None => self.look_up(base, filter, pulse).await?,
         };
-        version.answered.borrow_mut().put(&text, &matches);
+        version.answered.borrow_mut().put(&name, &matches);
         let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
         self.tally.passing.add(matches.iter().map(|matches| count(matches.sure.len())).sum());
         self.tally.unsure.add(matches.iter().map(|matches| count(matches.unsure.len())).sum());

@@ -1,15 +1,16 @@
 //! The rows nearest to a vector, by leaf indexes: of a few leaves whose centroids are near those rows that seem nearest.
 
 use crate::Executor;
+use crate::cache::Pulse;
 use crate::filters::Sight;
 use crate::search::Search;
-use query::PlanError;
+use query::{PlanError, Source};
 use runtime::Runtime;
 use segment::LeafIndex;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::ObjectStore;
-use stored::{Base, OpenSegment, Place, Slots};
+use stored::{Base, Place, Slots};
 use vector::codes::{self, LeafView};
 use vector::probe::{self, Effort, RowPlan};
 use vector::{Estimate, Query};
@@ -59,7 +60,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Cost: the tables of leaves, then leaves: as [`Effort::cold`] says; more, up to all, as long as fewer than `k` visible
     /// rows were met.
     pub(crate) async fn near(&self, search: &Search<'_>, vectors: &[Vec<f32>], k: usize) -> Result<Near, PlanError> {
-        let indexes = indexes(search);
+        let indexes = indexes(search.base, |segment| search.is_searched(segment));
         let is_unsure = search.is_unsure();
         let mut near = Near::default();
         let (mut probes, mut lists) = (Vec::new(), Vec::new());
@@ -80,13 +81,36 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 break;
             }
             let wanted: Vec<Wanted> = wanted.into_iter().collect();
-            for together in in_pieces(&wanted, |((segment, leaf), _)| leaf_bytes(search, *segment, *leaf)) {
+            for together in in_pieces(&wanted, |((segment, leaf), _)| leaf_bytes(search.base, *segment, *leaf)) {
                 self.scan(search, together, &probes, &mut lists).await?;
             }
             times = times.saturating_mul(MORE);
         }
         lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual));
         Ok(near)
+    }
+
+    /// Reads the leaves that a query for `vector` without a filter looks at: those that one with a filter, which is being looked
+    /// up meanwhile, most likely needs as well. They are kept. Indexes are open.
+    pub(crate) async fn expect_leaves(
+        &self,
+        base: &Base,
+        source: &Source,
+        vector: &[f32],
+        k: usize,
+        pulse: &Pulse,
+    ) -> Result<(), PlanError> {
+        let indexes = indexes(base, |_| true);
+        let mut wanted = Vec::new();
+        for index in &indexes {
+            let leaves = Probe::new(*index, 0, vector).next(&indexes, k, usual_times(source.ef_search));
+            wanted.extend(leaves.into_iter().map(|leaf| (index.segment, leaf)));
+        }
+        let _permit = self.cache.permit(TOGETHER_BYTES, pulse, &self.runtime).await?;
+        if let Some(first) = in_pieces(&wanted, |(segment, leaf)| leaf_bytes(base, *segment, *leaf)).next() {
+            self.stored().leaves(base, first).await?;
+        }
+        Ok(())
     }
 
     /// Reads leaves and estimates how far their visible rows are from the vectors whose probes want them.
@@ -146,8 +170,8 @@ fn usual_times(ef_search: u64) -> usize {
 /// A leaf, by segment and number, and the probes that want it.
 type Wanted = ((u32, usize), Vec<usize>);
 
-fn leaf_bytes(search: &Search<'_>, segment: u32, leaf: usize) -> u64 {
-    let place = search.base.segments[segment as usize].index().leaf_place(leaf);
+fn leaf_bytes(base: &Base, segment: u32, leaf: usize) -> u64 {
+    let place = base.segments[segment as usize].index().leaf_place(leaf);
     place.range.end - place.range.start
 }
 
@@ -179,11 +203,11 @@ struct At<'a> {
 /// Between the slots of two indexes: no stretch of rows is worth bridging that.
 const APART: u32 = 1 << 16;
 
-fn indexes<'a>(search: &Search<'a>) -> Vec<At<'a>> {
+fn indexes(base: &Base, is_searched: impl Fn(u32) -> bool) -> Vec<At<'_>> {
     let mut offset = 0;
-    let is_searched = |number: u32, segment: &OpenSegment| segment.named.index.is_some() && search.is_searched(number);
-    let segments = (0..).zip(&search.base.segments).filter(|(number, segment)| is_searched(*number, segment));
-    segments
+    let segments = (0..).zip(&base.segments).filter(|(_, segment)| segment.named.index.is_some());
+    let searched = segments.filter(|(number, _)| is_searched(*number));
+    searched
         .map(|(segment, open)| {
             let at = At { segment, index: open.index(), offset };
             offset += at.index.rows() + APART;

@@ -160,20 +160,28 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         if base.is_empty() {
             return Ok(None);
         }
-        let (filter, is_query) = match &plan.read {
+        let filter = match &plan.read {
             Read::Count => return Ok(None),
             read if let Some(ids) = read.ids() => {
                 let ids: Vec<&str> = ids.iter().take(PREFETCHED_IDS).map(String::as_str).collect();
                 stored.locate(base, &ids).await?;
                 return Ok(None);
             }
-            Read::Query { filter, .. } => (filter, true),
-            Read::Get { filter, .. } | Read::Match { filter, .. } => (filter, false),
+            read => read.filter(),
         };
         let open = async {
-            match is_query {
-                true => stored.open_searched(base, filter.is_some()).await,
-                false => stored.read_positions(base).await,
+            match &plan.read {
+                Read::Query { vectors, n_results, .. } => {
+                    stored.open_searched(base, filter.is_some()).await?;
+                    match &vectors[..] {
+                        [vector] if filter.is_some_and(|filter| !version.knows(filter)) => {
+                            let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
+                            self.expect_leaves(base, &plan.source, vector, k, pulse).await
+                        }
+                        _ => Ok(()),
+                    }
+                }
+                _ => Ok(stored.read_positions(base).await?),
             }
         };
         let matches = async {
