@@ -101,6 +101,10 @@ fn part(key: &str) -> Option<&'static str> {
         ("seg", "head") => "head",
         ("seg", name) if name.starts_with("rows-") => "rows",
         ("seg", name) if name.starts_with("codes-") => "codes",
+        ("seg", "index") => "leaf index",
+        ("seg", name) if name.starts_with("leaves-") || name.starts_with("near-") => "leaf index",
+        ("seg", "text") => "text index",
+        ("seg", name) if name.starts_with("terms-") => "text index",
         ("del", _) => "delete vectors",
         _ => return None,
     })
@@ -128,6 +132,9 @@ mod tests {
             ("c/seg/00000000-0123/head", Some("head")),
             ("c/seg/00000000-0123/rows-0001.arrow", Some("rows")),
             ("c/seg/00000000-0123/codes-0001", Some("codes")),
+            ("c/seg/00000000-0123/index", Some("leaf index")),
+            ("c/seg/00000000-0123/near-0001.arrow", Some("leaf index")),
+            ("c/seg/00000000-0123/terms-0001", Some("text index")),
             ("c/del/00000000-0123", Some("delete vectors")),
             ("dirty/c", None),
         ] {
