@@ -34,6 +34,8 @@ const KEPT_PER_RESULT: usize = 20;
 const KEPT_MIN: usize = 400;
 /// So many times as many where some of them may turn out to be no hits.
 const UNSURE_TIMES: usize = 4;
+/// Rows that a filter leaves lie so many times as scattered.
+const SCATTERED_TIMES: usize = 4;
 /// What `ef_search` is where the usual effort is wanted, and up to how many times that it may ask for.
 const EF_SEARCH_USUAL: u64 = 100;
 const TIMES_MAX: u64 = 16;
@@ -86,7 +88,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             }
             times = times.saturating_mul(MORE);
         }
-        lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual));
+        let ranges = if search.passing.is_some() { SCATTERED_TIMES } else { 1 };
+        lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual, ranges));
         Ok(near)
     }
 
@@ -155,8 +158,8 @@ fn filtered_times(search: &Search<'_>, indexes: &[At<'_>]) -> usize {
     let rows: u64 = indexes.iter().map(|at| u64::from(at.index.rows())).sum();
     let possible: u64 = indexes.iter().map(|at| search.possible(at.segment)).sum();
     match rows / possible.max(1) {
-        0..10 => 1,
-        10..100 => 2,
+        0..3 => 1,
+        3..100 => 2,
         _ => 4,
     }
 }
@@ -289,8 +292,8 @@ fn by_distance((a, _): &(Estimate, Place), (b, _): &(Estimate, Place)) -> Orderi
 }
 
 impl Near {
-    /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done.
-    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize) {
+    /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done, in so many times as many `ranges`.
+    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize, ranges: usize) {
         let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
             self.candidates.push(Vec::new());
             self.limits.push(f32::INFINITY);
@@ -300,6 +303,7 @@ impl Near {
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
+        rerank.ranges = rerank.ranges.saturating_mul(ranges);
         let Seen { mut kept, is_unsure, .. } = seen;
         let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
         let is_all = kept.len() <= ALL_OF;

@@ -38,7 +38,8 @@ impl World {
         for some in records.chunks(300) {
             let ids: Vec<String> = some.iter().map(|(id, _)| format!("r{id}")).collect();
             let vectors: Vec<Vec<i32>> = some.iter().map(|(_, number)| vector(*number)).collect();
-            let body = json!({ "ids": ids, "embeddings": vectors, "documents": ids });
+            let metadatas: Vec<Value> = some.iter().map(|(id, _)| json!({ "n": id, "kind": id % 100 })).collect();
+            let body = json!({ "ids": ids, "embeddings": vectors, "documents": ids, "metadatas": metadatas });
             let status = if verb == "update" { 200 } else { 201 };
             let reply = self.api.post(&self.collection.verb(verb), &body);
             assert!(reply.status == status || reply.status == 200, "{reply:?}");
@@ -93,6 +94,63 @@ impl World {
         assert!(self.api.post(&self.collection.verb("query"), &body).expect(200).json().get("explain").is_none());
     }
 
+    /// The same with filters, all of them asked by an isolate that knows nothing: few dependent reads, exactly the rows that
+    /// there are by `get`, and the nearest of them by `query`.
+    fn filters(&mut self) {
+        type Test = fn(usize) -> bool;
+        let filters: [(Value, u64, Test); 6] = [
+            (json!({ "where": { "kind": 7 } }), 4, |id| id % 100 == 7),
+            (json!({ "where": { "n": { "$lt": 4_000 } } }), 4, |id| id < 4_000),
+            (json!({ "where": { "$and": [{ "kind": { "$gte": 50 } }, { "n": { "$gt": 2_000 } }] } }), 4, |id| {
+                id % 100 >= 50 && id > 2_000
+            }),
+            (json!({ "where": { "n": 77 } }), 4, |id| id == 77),
+            // A dictionary comes before what it names.
+            (json!({ "where_document": { "$contains": "r12" } }), 5, |id| format!("r{id}").starts_with("r12")),
+            (json!({ "where": { "kind": { "$ne": 3 } }, "where_document": { "$regex": "^r[12]..7$" } }), 5, |id| {
+                (1_000..3_000).contains(&id) && id % 10 == 7
+            }),
+        ];
+        for (filter, waves_max, test) in filters {
+            let holds = |id: &str| test(id[1..].parse().unwrap());
+            let among: Vec<(&String, &Vec<i32>)> = self.plain.iter().filter(|(id, _)| holds(id)).collect();
+            let ask = |world: &World, verb: &str, mut body: Value| {
+                body.as_object_mut().unwrap().extend(filter.as_object().unwrap().clone());
+                let answer = world.api.post(&world.collection.verb(&format!("{verb}?explain=true")), &body);
+                answer.expect(200).json()
+            };
+            let waves = |answer: &Value| answer["explain"]["waves"].as_u64().unwrap();
+            self.stack.restart(Part::Workers).unwrap();
+            self.api = Api::new(self.stack.gateway_url());
+            let page = ask(self, "get", json!({ "limit": 20, "include": [] }));
+            assert!(waves(&page) <= 4, "{filter}: {}", page["explain"]);
+            assert_eq!(strings(&page["ids"]).len(), among.len().min(20));
+            let all = ask(self, "get", json!({ "include": [] }));
+            let mut ids = strings(&all["ids"]);
+            assert_eq!(ids[..ids.len().min(20)], strings(&page["ids"]));
+            ids.sort_unstable();
+            assert_eq!(ids, among.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), "{filter}");
+
+            self.stack.restart(Part::Workers).unwrap();
+            self.api = Api::new(self.stack.gateway_url());
+            let query = vector(3_000_000);
+            let body = json!({ "query_embeddings": [query], "n_results": K, "include": ["distances"] });
+            let cold = ask(self, "query", body.clone());
+            assert!(waves(&cold) <= waves_max, "{filter}: {}", cold["explain"]);
+            let mut nearest: Vec<f64> = among.iter().map(|(_, row)| distance(&query, row)).collect();
+            nearest.sort_unstable_by(f64::total_cmp);
+            nearest.truncate(K);
+            let found: Vec<f64> =
+                cold["distances"][0].as_array().unwrap().iter().map(|told| told.as_f64().unwrap()).collect();
+            assert_eq!(found.len(), nearest.len(), "{filter}");
+            assert!(strings(&cold["ids"][0]).into_iter().all(holds), "{filter}");
+            let farthest = nearest.last().copied().unwrap_or_default();
+            assert!(found.iter().filter(|told| **told > farthest).count() <= 1, "{filter}: {found:?} of {nearest:?}");
+            // The end of the log is all that a warm strong read must look at.
+            assert_eq!(ask(self, "query", body)["explain"]["reads"].as_array().unwrap().len(), 1, "{filter}");
+        }
+    }
+
     fn hits(&self, query: &[i32], k: usize) -> usize {
         let include = json!(["distances", "documents"]);
         let body = json!({ "query_embeddings": [query], "n_results": k, "include": include });
@@ -135,6 +193,7 @@ fn a_large_collection_is_searched_by_its_leaves() {
     assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
     assert_eq!(world.recall(1).to_string(), "1");
     world.explains_itself();
+    world.filters();
 
     // The log above it, and rows that it hides.
     world.write("upsert", &(0..600).map(|id| (id * 7, id + 2_000_000)).collect::<Vec<_>>());
@@ -144,6 +203,7 @@ fn a_large_collection_is_searched_by_its_leaves() {
 
     // Two segments, dead rows in the first.
     world.compact();
+    world.filters();
     assert!(world.recall(K) >= 0.95, "{}", world.recall(K));
 
     // Hardly anything is left: all of it is found.
