@@ -34,17 +34,27 @@ const KEPT_PER_RESULT: usize = 20;
 const KEPT_MIN: usize = 400;
 /// So many times as many where some of them may turn out to be no hits.
 const UNSURE_TIMES: usize = 4;
-/// Rows that a filter leaves lie so many times as scattered.
-const SCATTERED_TIMES: usize = 4;
 /// What `ef_search` is where the usual effort is wanted, and up to how many times that it may ask for.
 const EF_SEARCH_USUAL: u64 = 100;
 const TIMES_MAX: u64 = 16;
 /// An estimate is seldom off by more than so many times its error.
 const DEVIATIONS: f32 = 3.0;
-/// Where no more rows are visible all of them are looked at.
-const ALL_OF: usize = 128;
 /// Bytes of rows that one neighbour more may cost.
 const NEIGHBOUR_BYTES: u64 = 1024 * 1024;
+
+/// What rows that seem near deserve.
+struct Look {
+    /// So many times the usual number of ranges.
+    ranges: usize,
+    /// Where no more rows were met all of them are looked at.
+    all_of: usize,
+}
+
+impl Look {
+    const USUAL: Look = Look { ranges: 1, all_of: 128 };
+    /// Rows that a filter leaves lie scattered: each is a read.
+    const FILTERED: Look = Look { ranges: 4, all_of: 48 };
+}
 
 /// Leaves that are read together, in bytes: as much as one vector usually wants.
 const TOGETHER_BYTES: usize = 6 * 1024 * 1024;
@@ -88,8 +98,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             }
             times = times.saturating_mul(MORE);
         }
-        let ranges = if search.passing.is_some() { SCATTERED_TIMES } else { 1 };
-        lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual, ranges));
+        let look = if search.passing.is_some() { Look::FILTERED } else { Look::USUAL };
+        lists.into_iter().for_each(|seen| near.add(&indexes, seen, k, usual, &look));
         Ok(near)
     }
 
@@ -292,8 +302,8 @@ fn by_distance((a, _): &(Estimate, Place), (b, _): &(Estimate, Place)) -> Orderi
 }
 
 impl Near {
-    /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done, in so many times as many `ranges`.
-    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize, ranges: usize) {
+    /// Takes from `seen` what is worth a closer look, if so many `times` the usual is done.
+    fn add(&mut self, indexes: &[At<'_>], seen: Seen, k: usize, times: usize, look: &Look) {
         let Some(largest) = indexes.iter().max_by_key(|at| at.index.rows()) else {
             self.candidates.push(Vec::new());
             self.limits.push(f32::INFINITY);
@@ -303,10 +313,10 @@ impl Near {
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
-        rerank.ranges = rerank.ranges.saturating_mul(ranges);
+        rerank.ranges = rerank.ranges.saturating_mul(look.ranges);
         let Seen { mut kept, is_unsure, .. } = seen;
         let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
-        let is_all = kept.len() <= ALL_OF;
+        let is_all = kept.len() <= look.all_of;
         // What exists is found, far apart or not.
         kept.sort_unstable_by(by_distance);
         // Of few rows all are compared, and so are those of other segments: then nothing at all is missed.

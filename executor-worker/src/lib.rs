@@ -385,7 +385,7 @@ const READ_BYTES: usize = limits::READ_AHEAD_BYTES * 3 / 2;
 
 /// Memory in which stored rows are looked through: several parts of codes, or some batches of each segment.
 fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
-    const BATCHES_BYTES: usize = 4 * 1024 * 1024;
+    const BATCHES_BYTES: usize = 8 * 1024 * 1024;
     match &plan.read {
         Read::Query { ids: None, .. } => {
             let codes = codes_parts(base).into_iter().map(|part| part.block.range.end - part.block.range.start);

@@ -19,7 +19,7 @@ use storage::ObjectStore;
 /// Ids from which on it is worth while to have a filter, which tells what is not there.
 const IDS_WITHOUT_FILTER: usize = 8;
 /// Batches that are read together when rows are read by place.
-const BATCHES_TOGETHER: usize = 48;
+const BATCHES_TOGETHER: usize = 96;
 /// Rows that are looked at by place are kept if they take less than one part in so many of what there is room for: more would
 /// drive out what is wanted more often.
 const KEPT_SHARE: u64 = 2;
@@ -222,7 +222,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     /// Hands the rows at `places`, ascending and without repetition, to `take`: in that order if `slots` is empty. Where
     /// `slots` says that a row lies in a leaf index as well, it is read there. Segments, or their indexes, are open.
     ///
-    /// Cost: a get for each run of neighbouring batches with rows that are not kept; memory for 48 batches.
+    /// Cost: a get for each run of neighbouring batches with rows that are not kept; memory for 96 batches.
     pub async fn visit<E: From<StoredError>>(
         &self,
         base: &Base,
