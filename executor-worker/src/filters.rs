@@ -5,9 +5,9 @@ use crate::cache::{Pulse, Version, name_of};
 use crate::search::Search;
 use model::{Filter, Metadata, MetadataValue};
 use query::{CompiledFilter, Fields, FilterError, PlanError};
+use roaring::RoaringBitmap;
 use runtime::Runtime;
 use segment::row::RowView;
-use std::collections::HashSet;
 use storage::ObjectStore;
 use stored::{Base, FilterSearch, Hidden, Place, Slots};
 use text::{Matches, Plan};
@@ -16,6 +16,8 @@ use text::{Matches, Plan};
 const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Rows that are looked at once are not kept if they are more than this.
 const KEPT_ROWS_MAX: usize = 4_096;
+/// Rows whose places are worked out together.
+const ROWS_TOGETHER: usize = 16 * 1024;
 
 /// A filter, and what is known of the visible stored rows that satisfy it.
 pub(crate) struct Passing {
@@ -80,9 +82,12 @@ impl Passing {
         (sure | unsure).into_iter().map(move |row| (Place { segment, row }, sure.contains(row)))
     }
 
-    fn unsure_places(&self, segments: impl Iterator<Item = u32>) -> Vec<Place> {
-        let of = |segment: u32| self.matches[segment as usize].unsure.iter().map(move |row| Place { segment, row });
-        segments.flat_map(of).collect()
+    fn unsure_places(&self, segments: &[u32]) -> Vec<Place> {
+        let of = |segment: &u32| {
+            let segment = *segment;
+            self.matches[segment as usize].unsure.iter().map(move |row| Place { segment, row })
+        };
+        segments.iter().flat_map(of).collect()
     }
 }
 
@@ -164,33 +169,33 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         Ok(search.finish())
     }
 
-    /// Those of `places`, ascending, whose rows satisfy the filter. Segments are open. Cost: the batches with these rows.
+    /// Which of `places`, ascending, have rows that satisfy the filter: by segment. Segments are open. Cost: the batches with
+    /// these rows.
     pub(crate) async fn verified(
         &self,
         base: &Base,
         passing: &Passing,
         places: &[Place],
-    ) -> Result<HashSet<Place>, PlanError> {
-        let mut found = HashSet::new();
-        let look = |place: Place, row: &RowView<'_>| {
+    ) -> Result<Vec<RoaringBitmap>, PlanError> {
+        let mut found = vec![RoaringBitmap::new(); base.segments.len()];
+        let mut look = |place: Place, row: &RowView<'_>| {
             if passes(&passing.filter, row)? {
-                found.insert(place);
+                found[place.segment as usize].insert(place.row);
             }
             Ok::<(), PlanError>(())
         };
-        match places.len() <= KEPT_ROWS_MAX {
-            true => self.stored().visit(base, places, &Slots::new(), look).await?,
-            false => self.stored().look_through(base, places, look).await?,
+        if places.len() <= KEPT_ROWS_MAX {
+            self.stored().visit(base, places, &Slots::new(), look).await?;
+        } else {
+            for some in places.chunks(ROWS_TOGETHER) {
+                self.stored().look_through(base, some, &mut look).await?;
+            }
         }
         Ok(found)
     }
 
     /// Looks at the unsure rows of these segments, so that it is known of all whether they satisfy the filter.
-    pub(crate) async fn settle(
-        &self,
-        search: &mut Search<'_>,
-        segments: impl Iterator<Item = u32>,
-    ) -> Result<(), PlanError> {
+    pub(crate) async fn settle(&self, search: &mut Search<'_>, segments: &[u32]) -> Result<(), PlanError> {
         let Some(passing) = &mut search.passing else { return Ok(()) };
         let places = passing.unsure_places(segments);
         if places.is_empty() {
@@ -198,11 +203,10 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         }
         self.stored().open(search.base).await?;
         let found = self.verified(search.base, passing, &places).await?;
-        for place in places {
-            let Matches { sure, unsure } = &mut passing.matches[place.segment as usize];
-            unsure.remove(place.row);
-            if found.contains(&place) {
-                sure.insert(place.row);
+        for ((number, found), Matches { sure, unsure }) in (0..).zip(found).zip(&mut passing.matches) {
+            if segments.contains(&number) {
+                *sure |= found;
+                unsure.clear();
             }
         }
         Ok(())

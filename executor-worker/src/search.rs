@@ -27,8 +27,8 @@ pub(crate) struct Search<'a> {
 
 /// Unsure rows of a page that are looked at together, at first.
 const VERIFIED_TOGETHER: usize = 64;
-/// And at most.
-const VERIFIED_TOGETHER_MAX: usize = 16 * 1024;
+/// Rows of a page that are decided on together.
+const ROWS_TOGETHER: usize = 16 * 1024;
 /// So few rows of a segment are measured without looking at leaves or codes first: their batches are a few megabytes.
 const MEASURED_AT_ONCE: u64 = 48;
 
@@ -142,6 +142,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         while rivals.len() < enough {
             let (mut some, mut unsure) = (Vec::new(), Vec::new());
             while some.len() - unsure.len() < enough - rivals.len()
+                && some.len() < ROWS_TOGETHER
                 && unsure.len() < together
                 && let Some((position, place, is_sure)) = rows.next()
             {
@@ -154,11 +155,13 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             unsure.sort_unstable();
             let found = match &search.passing {
                 Some(passing) if !unsure.is_empty() => self.verified(search.base, passing, &unsure).await?,
-                _ => std::collections::HashSet::new(),
+                _ => Vec::new(),
             };
-            let hits = some.into_iter().filter(|(_, place, is_sure)| *is_sure || found.contains(place));
+            let is_found =
+                |place: Place| found.get(place.segment as usize).is_some_and(|rows| rows.contains(place.row));
+            let hits = some.into_iter().filter(|(_, place, is_sure)| *is_sure || is_found(*place));
             rivals.extend(hits.map(|(position, place, _)| at_position(position, place)));
-            together = (together * 4).min(VERIFIED_TOGETHER_MAX);
+            together = together.saturating_mul(4);
         }
         rivals.truncate(enough);
         Ok(rivals)
@@ -174,14 +177,15 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     ) -> Result<Slots, PlanError> {
         self.stored().open_searched(search.base, search.passing.is_some()).await?;
         // A segment without a text index is small.
-        let without: Vec<u32> =
-            search.numbers().filter(|segment| search.base.segments[*segment as usize].named.text.is_none()).collect();
-        self.settle(search, without.into_iter()).await?;
+        let has_text = |segment: &u32| search.base.segments[*segment as usize].named.text.is_some();
+        let without: Vec<u32> = search.numbers().filter(|segment| !has_text(segment)).collect();
+        self.settle(search, &without).await?;
         let slots = self.look_near(search, vectors, k, lists).await?;
         let is_short = |(_, nearest): &Nearest<'_>| nearest.farthest().is_none();
         if search.is_unsure() && lists.iter().any(is_short) {
             // What seemed nearest did not satisfy the filter, and others may: now it must be known which.
-            self.settle(search, search.numbers()).await?;
+            let all: Vec<u32> = search.numbers().collect();
+            self.settle(search, &all).await?;
             lists.iter_mut().for_each(|(_, nearest)| *nearest = TopK::new(k));
             return self.look_near(search, vectors, k, lists).await;
         }
