@@ -39,7 +39,8 @@ fn write(api: &Api, collection: &Collection, records: &[(usize, usize)]) {
         let vectors: Vec<Vec<i32>> = some.iter().map(|(_, number)| vector(*number)).collect();
         let documents: Vec<String> = some.iter().map(|(_, number)| document(*number)).collect();
         let ids: Vec<String> = some.iter().map(|(id, _)| id.to_string()).collect();
-        let body = json!({ "ids": ids, "embeddings": vectors, "documents": documents });
+        let metadatas: Vec<Value> = some.iter().map(|(_, number)| json!({ "rest": number % 7 })).collect();
+        let body = json!({ "ids": ids, "embeddings": vectors, "documents": documents, "metadatas": metadatas });
         let reply = api.post(&collection.verb("upsert"), &body);
         assert!(matches!(reply.status, 200 | 201), "{reply:?}");
     }
@@ -61,10 +62,19 @@ fn distance(a: &[i32], b: &[i32]) -> i32 {
 /// Records by id, as the test knows them: the numbers that their vectors are made of.
 type Plain = Vec<usize>;
 
-/// Asks for the `k` nearest to a vector; returns how many of them were found. All must be as far as is said.
-fn ask(api: &Api, collection: &Collection, plain: &Plain, query: usize, k: usize, include: &Value) -> usize {
-    let query = vector(query);
-    let body = json!({ "query_embeddings": [query], "n_results": k, "include": include });
+/// What queries ask for: so many of the nearest, with these fields, of the records that pass a filter.
+struct Asked {
+    k: usize,
+    include: Value,
+    filter: Value,
+    passes: fn(usize) -> bool,
+}
+
+/// Asks for the nearest to a vector; returns how many of them were found. All must be as far as is said.
+fn ask(api: &Api, collection: &Collection, plain: &Plain, query: usize, asked: &Asked) -> usize {
+    let (query, k) = (vector(query), asked.k);
+    let mut body = json!({ "query_embeddings": [query], "n_results": k, "include": asked.include });
+    body.as_object_mut().unwrap().extend(asked.filter.as_object().unwrap().clone());
     let answer = api.post(&collection.verb("query"), &body).expect(200).json();
     let (ids, told) = (answer["ids"][0].as_array().unwrap(), answer["distances"][0].as_array().unwrap());
     let told: Vec<i32> = told.iter().map(|told| format!("{}", told.as_f64().unwrap()).parse().unwrap()).collect();
@@ -72,9 +82,11 @@ fn ask(api: &Api, collection: &Collection, plain: &Plain, query: usize, k: usize
     for (at, (id, told)) in ids.iter().zip(&told).enumerate() {
         let number = plain[id.as_str().unwrap().parse::<usize>().unwrap()];
         assert_eq!(distance(&query, &vector(number)), *told, "{id}");
+        assert!((asked.passes)(number), "{id} does not satisfy {}", asked.filter);
         assert_eq!(answer["documents"][0][at], document(number));
     }
-    let mut all: Vec<i32> = plain.iter().map(|number| distance(&query, &vector(*number))).collect();
+    let among = plain.iter().filter(|number| (asked.passes)(**number));
+    let mut all: Vec<i32> = among.map(|number| distance(&query, &vector(*number))).collect();
     let farthest = *all.select_nth_unstable(k - 1).1;
     told.iter().filter(|told| **told <= farthest).count()
 }
@@ -128,21 +140,32 @@ fn four_cold_queries_at_once_fit_into_an_isolate() {
     write(&api, &collection, &rewritten);
     rewritten.iter().for_each(|(id, number)| plain[*id] = *number);
 
-    for (k, include) in
-        [(10, json!(["distances", "documents"])), (100, json!(["distances", "documents", "embeddings"]))]
-    {
+    let (few, all) = (json!(["distances", "documents"]), json!(["distances", "documents", "embeddings"]));
+    let conjunction = json!({ "where": { "rest": 3 }, "where_document": { "$contains": "ment 1" } });
+    for asked in [
+        Asked { k: 10, include: few.clone(), filter: json!({}), passes: |_| true },
+        Asked { k: 100, include: all, filter: json!({}), passes: |_| true },
+        Asked {
+            k: 10,
+            include: few.clone(),
+            filter: json!({ "where": { "rest": { "$gt": 2 } } }),
+            passes: |n| n % 7 > 2,
+        },
+        Asked { k: 10, include: few, filter: conjunction, passes: |n| n % 7 == 3 && n.to_string().starts_with('1') },
+    ] {
+        let k = asked.k;
         stack.restart(Part::Workers).unwrap();
         let (url, together) = (stack.gateway_url(), Barrier::new(QUERIES));
         let query = |number: usize| {
             let api = Api::new(&*url);
             together.wait();
-            ask(&api, &collection, &plain, 1_000_000 + number * 123, k, &include)
+            ask(&api, &collection, &plain, 1_000_000 + number * 123, &asked)
         };
         let found: usize = std::thread::scope(|scope| {
             let all: Vec<_> = (0..QUERIES).map(|number| scope.spawn(move || query(number))).collect();
             all.into_iter().map(|one| one.join().unwrap()).sum()
         });
-        println!("{k} nearest: {found} of {} found", k * QUERIES);
+        println!("{k} nearest by {}: {found} of {} found", asked.filter, k * QUERIES);
         assert!(found * 10 >= k * QUERIES * 9, "{found} of {}", k * QUERIES);
     }
 }

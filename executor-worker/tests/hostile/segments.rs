@@ -6,7 +6,9 @@ use model::{Position, SegmentRef, SetHash, Space};
 use segment::codes::CodeQuery;
 use segment::ids::{Found, IdIndex};
 use segment::row::Row;
-use segment::{BatchPlace, Builder, DeleteVector, IdHash, IndexBuilder, LeafIndex, RowBatch, Segment, codes};
+use segment::{
+    BatchPlace, Builder, DeleteVector, IdHash, IndexBuilder, LeafIndex, RowBatch, Segment, TextBuilder, codes,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use vector::{Clustering, Codec, Options, Rows};
@@ -68,6 +70,23 @@ pub(crate) fn indexed(prefix: &str, rows: &[Row], dimension: usize, space: Space
     let Stored { named, mut objects } = stored(prefix, Builder::without_codes(dimension), rows);
     objects.extend(index.parts.into_iter().map(|part| (part.name, part.body.to_vec())));
     Stored { named: SegmentRef { index: Some(index.named), ..named }, objects }
+}
+
+/// The same segment with a text index, in two bundles.
+pub(crate) fn with_text(stored: Stored, rows: &[Row]) -> Stored {
+    let Stored { named, mut objects } = stored;
+    let (mut builder, mut text) = (text::Builder::new(text::Options::default(), 2_000), TextBuilder::default());
+    for row in rows {
+        let metadata = row.metadata.as_deref().map(|json| serde_json::from_str(json).expect("it is JSON"));
+        let (document, uri) = (row.document.as_deref(), row.uri.as_deref());
+        let full = builder.push(&text::Row { metadata: metadata.as_ref(), document, uri });
+        full.into_iter().for_each(|built| text.push(built.bundle, built.hotcache));
+    }
+    builder.finish().into_iter().for_each(|built| text.push(built.bundle, built.hotcache));
+    let built = text.finish(named.rows, named.dimension, named.set_hash);
+    objects.extend(built.parts.into_iter().map(|part| (part.name, part.body.to_vec())));
+    assert!(objects.contains_key("terms-0001"), "one bundle has all rows");
+    Stored { named: SegmentRef { text: Some(built.named), ..named }, objects }
 }
 
 fn stretch<'b>(bytes: &'b [u8], range: &Range<u64>) -> Result<&'b [u8], String> {
