@@ -56,13 +56,16 @@ impl Look {
     const FILTERED: Look = Look { ranges: 4, all_of: 48 };
 }
 
-/// Leaves that are read together, in bytes: as much as one vector usually wants.
-const TOGETHER_BYTES: usize = 6 * 1024 * 1024;
+/// Leaves that are read together, in bytes: as much as one vector wants, a filter included. What is beyond them waits for another
+/// wave.
+const TOGETHER_BYTES: usize = 11 * 1024 * 1024;
+/// What the bodies of gets take while leaves are cut out of them.
+const BODIES_BYTES: usize = 6 * 1024 * 1024;
 
 /// Memory in which leaves and rows are read, about: whatever the number of vectors.
 pub(crate) fn bytes(base: &Base) -> usize {
     let has_index = base.segments.iter().any(|segment| segment.named.index.is_some());
-    if has_index { 2 * TOGETHER_BYTES } else { 0 }
+    if has_index { TOGETHER_BYTES + BODIES_BYTES } else { 0 }
 }
 
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
@@ -119,10 +122,11 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
             let leaves = Probe::new(*index, 0, vector).next(&indexes, k, usual_times(source.ef_search));
             wanted.extend(leaves.into_iter().map(|leaf| (index.segment, leaf)));
         }
-        let _permit = self.cache.permit(TOGETHER_BYTES, pulse, &self.runtime).await?;
-        if let Some(first) = in_pieces(&wanted, |(segment, leaf)| leaf_bytes(base, *segment, *leaf)).next() {
-            self.stored().leaves(base, first).await?;
-        }
+        let bytes = |(segment, leaf): &(u32, usize)| leaf_bytes(base, *segment, *leaf);
+        let Some(first) = in_pieces(&wanted, bytes).next() else { return Ok(()) };
+        let first_bytes = usize::try_from(first.iter().map(bytes).sum::<u64>()).unwrap_or(usize::MAX);
+        let _permit = self.cache.permit(first_bytes, pulse, &self.runtime).await?;
+        self.stored().leaves(base, first).await?;
         Ok(())
     }
 
