@@ -29,7 +29,7 @@ use wal::{Fragment, Reader, TailError};
 const INLINE_BYTES_MAX: usize = 1_024;
 /// Tries of one step that others have overtaken.
 const ATTEMPTS_MAX: u32 = 16;
-/// What a row costs a builder besides the part that it is in, about, in bytes: see [`Builder`]; and its new number.
+/// What a row costs a builder besides the part that it is in, about, in bytes: see [`segment::Builder`]; and its new number.
 pub(crate) const ROW_BYTES: usize = 80;
 
 /// Compacts collections of one bucket and one catalog.

@@ -93,7 +93,7 @@ impl Version {
 
     /// Whether it is known which rows satisfy `filter`.
     pub(crate) fn knows(&self, filter: &Filter) -> bool {
-        self.answered.borrow_mut().get(&name_of(filter)).is_some()
+        self.answered.borrow().has(&name_of(filter))
     }
 
     fn bytes(&self) -> usize {
@@ -121,10 +121,15 @@ impl Answered {
         Some(matches)
     }
 
-    pub(crate) fn put(&mut self, filter: &str, matches: &[Matches]) {
-        if self.get(filter).is_none() {
-            self.kept.push((filter.to_owned(), matches.to_vec()));
-            self.bytes += matches_bytes(filter, matches);
+    fn has(&self, filter: &str) -> bool {
+        self.kept.iter().any(|(known, _)| known == filter)
+    }
+
+    pub(crate) fn put(&mut self, filter: String, matches: &[Matches]) {
+        // Another request may have asked the same.
+        if !self.has(&filter) {
+            self.bytes += matches_bytes(&filter, matches);
+            self.kept.push((filter, matches.to_vec()));
         }
         while self.bytes > Self::BYTES_MAX {
             let (filter, matches) = self.kept.remove(0);

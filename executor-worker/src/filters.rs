@@ -130,21 +130,24 @@ impl Fields for StoredFields<'_> {
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// What text indexes know of the rows that satisfy `filter`, by segment.
     ///
-    /// Cost: nothing if the filter was asked for lately; else `text` of each segment that is not known yet, and then two waves at most, of what the indexes name.
+    /// Cost: nothing if the filter was asked for lately; else `text` of each segment that is not known yet, and then two waves at
+    /// most, of what the indexes name.
     pub(crate) async fn matches(
         &self,
         version: &Version,
         filter: &Filter,
         pulse: &Pulse,
     ) -> Result<Vec<Matches>, PlanError> {
-        let base = &version.base;
         let name = name_of(filter);
         let known = version.answered.borrow_mut().get(&name);
         let matches = match known {
             Some(matches) => matches,
-            None => self.look_up(base, filter, pulse).await?,
+            None => {
+                let matches = self.look_up(&version.base, filter, pulse).await?;
+                version.answered.borrow_mut().put(name, &matches);
+                matches
+            }
         };
-        version.answered.borrow_mut().put(&name, &matches);
         let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
         self.tally.passing.add(matches.iter().map(|matches| count(matches.sure.len())).sum());
         self.tally.unsure.add(matches.iter().map(|matches| count(matches.unsure.len())).sum());
