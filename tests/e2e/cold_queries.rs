@@ -141,7 +141,7 @@ fn four_cold_queries_at_once_fit_into_an_isolate() {
     rewritten.iter().for_each(|(id, number)| plain[*id] = *number);
 
     let (few, all) = (json!(["distances", "documents"]), json!(["distances", "documents", "embeddings"]));
-    let conjunction = json!({ "where": { "rest": 3 }, "where_document": { "$contains": "ment 1" } });
+    let conjunction = json!({ "where": { "rest": 3 }, "where_document": { "$contains": "document 1" } });
     for asked in [
         Asked { k: 10, include: few.clone(), filter: json!({}), passes: |_| true },
         Asked { k: 100, include: all, filter: json!({}), passes: |_| true },

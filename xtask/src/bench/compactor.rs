@@ -70,15 +70,16 @@ impl<'s> Compactor<'s> {
     pub(crate) fn gc(&self, collection: &str) -> Result<()> {
         for _ in 0..GC_PASSES_MAX {
             let before = fs::metadata(&self.log).map_or(0, |log| log.len());
+            // The pass that raises the floor finds nothing below it: the next one does.
+            let status = self.status(collection)?;
+            let was_raised = status["gc_floor"] == status["watermark"];
             self.run(&["gc", "--grace", "0", "--delay", "1s"])?;
             let told = fs::read_to_string(&self.log)?;
             let told = told.get(usize::try_from(before)?..).context("the log became shorter")?;
             let mut lines = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let pass = lines.find(|line| line["event"] == "pass ended").context("a pass without an end")?;
-            let status = self.status(collection)?;
-            // The first pass only raises the floor, and finds nothing below it.
             let has_found_nothing = ["deleted", "waiting", "failed"].iter().all(|what| pass[*what] == 0);
-            if has_found_nothing && status["gc_floor"] == status["watermark"] {
+            if has_found_nothing && was_raised {
                 return Ok(());
             }
             sleep(GC_PAUSE);
