@@ -27,6 +27,8 @@ pub mod probe;
 mod refile;
 pub mod spill;
 pub mod status;
+#[cfg(test)]
+mod testing;
 mod texts;
 mod tiers;
 pub mod verify;

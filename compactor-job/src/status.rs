@@ -188,8 +188,9 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use catalog::{Catalog, DEFAULT_DATABASE, DEFAULT_TENANT, MemoryCatalog, NewCollection, PublishFrom};
-    use model::{Configuration, Manifest, Operation, SetHash, Timestamp};
+    use crate::testing::new_collection;
+    use catalog::{Catalog, MemoryCatalog, PublishFrom};
+    use model::{Manifest, Operation, SetHash, Timestamp};
     use runtime::ManualRuntime;
     use storage::MemoryStore;
     use wal::{RefreshError, RowSource, RowView, Writer};
@@ -207,17 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_backlog_is_what_lies_behind_the_watermark() {
         let (runtime, store, catalog) = (ManualRuntime::default(), MemoryStore::default(), MemoryCatalog::default());
-        let new = NewCollection {
-            id: ID,
-            tenant: DEFAULT_TENANT.to_owned(),
-            database: DEFAULT_DATABASE.to_owned(),
-            name: "c".to_owned(),
-            metadata: None,
-            configuration: Configuration::default(),
-            schema: serde_json::json!({}),
-            get_or_create: false,
-        };
-        catalog.create_collection(new).await.unwrap();
+        catalog.create_collection(new_collection(ID)).await.unwrap();
         let look = async || collections(&store, &catalog, &runtime).await.unwrap().remove(0);
         assert_eq!(look().await.backlog, Some(Backlog::default()));
 

@@ -176,7 +176,9 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                     match &vectors[..] {
                         [vector] if filter.is_some_and(|filter| !version.knows(filter)) => {
                             let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
-                            self.expect_leaves(base, &plan.source, vector, k, pulse).await
+                            let leaves = self.expect_leaves(base, &plan.source, vector, k, pulse);
+                            let (leaves, codes) = join(Box::pin(leaves), Box::pin(self.expect_codes(base))).await;
+                            leaves.and(codes)
                         }
                         _ => Ok(()),
                     }

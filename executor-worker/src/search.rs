@@ -2,6 +2,7 @@
 
 use crate::Executor;
 use crate::filters::{self, Passing, Sight};
+use bytes::Bytes;
 use futures_util::future::join;
 use model::{Position, Space, limits};
 use query::{CompiledFilter, PlanError, Read, Rival, Source, TopK, kernel::Measure};
@@ -10,7 +11,7 @@ use segment::codes::{self, CodeQuery};
 use segment::row::RowView;
 use std::collections::{BTreeMap, BinaryHeap};
 use storage::ObjectStore;
-use stored::{Base, Block, Hidden, OpenSegment, Place, Slots};
+use stored::{Base, Block, Hidden, OpenSegment, Place, Slots, StoredError};
 
 /// A read of stored rows, as of a moment of the log above them.
 pub(crate) struct Search<'a> {
@@ -241,6 +242,23 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         self.stored().visit(search.base, &places, &Slots::new(), take).await
     }
 
+    /// These parts of codes. Heads of their segments are open.
+    async fn codes(&self, base: &Base, parts: &[CodesPart]) -> Result<Vec<Bytes>, StoredError> {
+        let blocks: Vec<Block> = parts.iter().map(|part| part.block.clone()).collect();
+        let check = |at: usize, body: &[u8]| {
+            let (number, segment) = (parts[at].number, &base.segments[parts[at].segment as usize]);
+            segment.head().check_codes(number, body).map_err(|error| segment.damaged(&error))
+        };
+        self.stored().fetch(&blocks, check).await
+    }
+
+    /// Reads the codes that a query looks at first. They are kept.
+    pub(crate) async fn expect_codes(&self, base: &Base) -> Result<(), PlanError> {
+        let parts = codes_parts(base);
+        self.codes(base, &parts[..parts.len().min(limits::CONNECTIONS_MAX)]).await?;
+        Ok(())
+    }
+
     /// For each vector the rows without a leaf index that may be among its `k` nearest, by the lower bound of their distance.
     async fn candidates(
         &self,
@@ -253,12 +271,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let mut parts = codes_parts(search.base);
         parts.retain(|part| search.is_searched(part.segment));
         for together in parts.chunks(limits::CONNECTIONS_MAX) {
-            let blocks: Vec<Block> = together.iter().map(|part| part.block.clone()).collect();
-            let check = |at: usize, body: &[u8]| {
-                let (number, segment) = (together[at].number, &search.base.segments[together[at].segment as usize]);
-                segment.head().check_codes(number, body).map_err(|error| segment.damaged(&error))
-            };
-            for (part, body) in together.iter().zip(self.stored().fetch(&blocks, check).await?) {
+            for (part, body) in together.iter().zip(self.codes(search.base, together).await?) {
                 let segment = &search.base.segments[part.segment as usize];
                 let rows = part.rows.end - part.rows.start;
                 let codes = codes::in_part(&body, segment.head().dimension(), rows);

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::journal::Kept as KeptEntries;
-use catalog::{DEFAULT_DATABASE, DEFAULT_TENANT, MemoryCatalog, NewCollection, PublishFrom};
-use model::{Configuration, ContentHash, DeleteVectorRef, LogEnd, Nonce, SegmentRef, SetHash};
+use crate::testing::new_collection;
+use catalog::{DEFAULT_DATABASE, DEFAULT_TENANT, MemoryCatalog, PublishFrom};
+use model::{ContentHash, DeleteVectorRef, LogEnd, Nonce, SegmentRef, SetHash};
 use runtime::ManualRuntime;
 use storage::{Fault, Faulty, MemoryStore, OperationKind, PutMode};
 
@@ -35,17 +36,7 @@ impl World {
             runtime,
             memory,
         };
-        let new = NewCollection {
-            id: ID,
-            tenant: DEFAULT_TENANT.to_owned(),
-            database: DEFAULT_DATABASE.to_owned(),
-            name: "c".to_owned(),
-            metadata: None,
-            configuration: Configuration::default(),
-            schema: serde_json::json!({}),
-            get_or_create: false,
-        };
-        world.catalog.create_collection(new).await.unwrap();
+        world.catalog.create_collection(new_collection(ID)).await.unwrap();
         world
     }
 

@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::journal::Kept;
+use crate::testing::new_collection;
 use catalog::{Catalog, DEFAULT_DATABASE, DEFAULT_TENANT, MemoryCatalog, NewCollection, PublishFrom};
-use model::{Configuration, LogEnd, Manifest};
+use model::{LogEnd, Manifest};
 use runtime::{ManualRuntime, SimulatedRuntime};
 use std::cell::RefCell;
 use storage::MemoryStore;
@@ -44,16 +45,7 @@ impl<R: Runtime + 'static> World<R> {
     }
 
     async fn create(&self, id: CollectionId) {
-        let new = NewCollection {
-            id,
-            tenant: DEFAULT_TENANT.to_owned(),
-            database: DEFAULT_DATABASE.to_owned(),
-            name: id.to_string(),
-            metadata: None,
-            configuration: Configuration::default(),
-            schema: serde_json::json!({}),
-            get_or_create: false,
-        };
+        let new = NewCollection { name: id.to_string(), ..new_collection(id) };
         self.catalog.create_collection(new).await.unwrap();
     }
 

@@ -4,10 +4,11 @@ use super::*;
 use crate::compact::Stats;
 use crate::indexing::Indexing;
 use crate::spill::Scratch;
+use crate::testing::new_collection;
 use crate::verify;
 use bytes::Bytes;
-use catalog::{DEFAULT_DATABASE, DEFAULT_TENANT, MemoryCatalog, NewCollection, PublishFrom};
-use model::{CollectionId, Configuration, Manifest, Position};
+use catalog::{MemoryCatalog, PublishFrom};
+use model::{CollectionId, Manifest, Position};
 use runtime::ManualRuntime;
 use segment::TextHead;
 use segment::row::Row;
@@ -28,17 +29,7 @@ impl World {
         let runtime = ManualRuntime::default();
         let clock = runtime.clone();
         let catalog = MemoryCatalog::with_clock(move || clock.now());
-        let new = NewCollection {
-            id: ID,
-            tenant: DEFAULT_TENANT.to_owned(),
-            database: DEFAULT_DATABASE.to_owned(),
-            name: "c".to_owned(),
-            metadata: None,
-            configuration: Configuration::default(),
-            schema: serde_json::json!({}),
-            get_or_create: false,
-        };
-        catalog.create_collection(new).await.unwrap();
+        catalog.create_collection(new_collection(ID)).await.unwrap();
         World { store: MemoryStore::default(), catalog, runtime }
     }
 

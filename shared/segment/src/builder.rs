@@ -4,7 +4,7 @@ use crate::batches::BatchWriter;
 use crate::codes;
 use crate::head::{HEAD, Head, Kind};
 use crate::ids::{self, IdFilter, IdHash};
-use crate::objects::{Objects, Part};
+use crate::objects::{Objects, Part, Sealed};
 use crate::positions;
 use crate::row::RowView;
 use model::{SegmentRef, SetHash};
@@ -100,10 +100,7 @@ impl Builder {
         let opened = Head::bytes(sections.len() + self.objects.sections.len()) + sections[0].1.len();
         let before_ids = opened + sections[1].1.len() + sections[2].1.len();
         let dimension = u32::try_from(self.dimension).expect("a vector is shorter than 2^32");
-        let body = Head::seal(self.rows, dimension, self.set_hash, &sections, self.objects.sections);
-        let bytes = self.objects.bytes + body.len() as u64;
-        let mut parts = self.objects.finished;
-        parts.push(Part { name: HEAD.to_owned(), body: body.into() });
+        let Sealed { parts, bytes, .. } = self.objects.seal(HEAD, (self.rows, dimension, self.set_hash), &sections);
         let segment = SegmentRef {
             prefix,
             rows: self.rows,

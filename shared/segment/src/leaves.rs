@@ -7,7 +7,7 @@
 
 use crate::batches::{BatchPlace, BatchWriter, Batches};
 use crate::head::{Head, Kind, Section};
-use crate::objects::{Objects, Part, name};
+use crate::objects::{Objects, Part, Sealed, name};
 use crate::reader::Place;
 use crate::row::RowView;
 use crate::{RowBatch, SegmentError, damaged, index};
@@ -92,12 +92,9 @@ impl IndexBuilder {
         let rows = leaf_rows(&self.table, self.table.leaves().saturating_sub(1)).end;
         let dimension = u32::try_from(self.table.codec().dimension).expect("a vector is shorter than 2^32");
         let sections = vec![(Kind::Table, self.table.encode()), (Kind::NearBatches, near)];
-        let body = Head::seal(rows, dimension, self.set_hash, &sections, self.objects.sections);
-        let bytes = self.objects.bytes + body.len() as u64;
-        let named = IndexRef { bytes: u32::try_from(body.len()).expect("a table is smaller than 4 GB") };
-        let mut parts = self.objects.finished;
-        parts.push(Part { name: INDEX.to_owned(), body: body.into() });
-        BuiltIndex { parts, named, bytes }
+        let sealed = self.objects.seal(INDEX, (rows, dimension, self.set_hash), &sections);
+        let Sealed { parts, named_bytes, bytes } = sealed;
+        BuiltIndex { parts, named: IndexRef { bytes: named_bytes }, bytes }
     }
 }
 

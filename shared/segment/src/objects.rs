@@ -1,7 +1,8 @@
 //! The objects of a segment, while they are made.
 
-use crate::head::{Kind, Section};
+use crate::head::{Head, Kind, Section};
 use bytes::Bytes;
+use model::SetHash;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// An object of a segment.
@@ -35,6 +36,16 @@ pub(crate) struct Objects {
     pub(crate) bytes: u64,
 }
 
+/// Objects of which no more will come.
+pub(crate) struct Sealed {
+    /// Those that nobody has taken yet; the one with the table is the last.
+    pub(crate) parts: Vec<Part>,
+    /// Size of that one.
+    pub(crate) named_bytes: u32,
+    /// Size of all together.
+    pub(crate) bytes: u64,
+}
+
 impl Objects {
     /// Adds the next object of `kind`.
     pub(crate) fn push(&mut self, kind: Kind, body: Vec<u8>) {
@@ -44,6 +55,20 @@ impl Objects {
         self.bytes += range.end;
         self.sections.push(Section { kind: kind as u32, part, range, checksum: xxh3_64(&body) });
         self.finished.push(Part { name: name(kind, part), body: body.into() });
+    }
+
+    /// Adds a last object, `name`, which has `sections` and a table of them and of all other objects: see [`Head::seal`].
+    pub(crate) fn seal(
+        mut self,
+        name: &str,
+        (rows, dimension, set_hash): (u32, u32, SetHash),
+        sections: &[(Kind, Vec<u8>)],
+    ) -> Sealed {
+        let body = Head::seal(rows, dimension, set_hash, sections, self.sections);
+        let named_bytes = u32::try_from(body.len()).expect("what is read first is smaller than 4 GB");
+        let bytes = self.bytes + body.len() as u64;
+        self.finished.push(Part { name: name.to_owned(), body: body.into() });
+        Sealed { parts: self.finished, named_bytes, bytes }
     }
 
     /// The objects that are complete: they are not kept.

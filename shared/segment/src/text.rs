@@ -4,7 +4,7 @@
 //! which. `text` has the hotcaches of all bundles, and is read first, as a whole.
 
 use crate::head::{Head, Kind};
-use crate::objects::{Objects, Part, name};
+use crate::objects::{Objects, Part, Sealed, name};
 use crate::reader::Place;
 use crate::{SegmentError, damaged, index};
 use model::{SetHash, TextRef};
@@ -37,12 +37,9 @@ impl TextBuilder {
     /// The rest of the objects, and what a manifest says of the index: of a segment with so many rows of this dimension, and the
     /// sum of their hashes.
     pub fn finish(self, rows: u32, dimension: u32, set_hash: SetHash) -> BuiltText {
-        let body = Head::seal(rows, dimension, set_hash, &self.hotcaches, self.objects.sections);
-        let bytes = self.objects.bytes + body.len() as u64;
-        let named = TextRef { bytes: u32::try_from(body.len()).expect("hotcaches are smaller than 4 GB") };
-        let mut parts = self.objects.finished;
-        parts.push(Part { name: TEXT.to_owned(), body: body.into() });
-        BuiltText { parts, named, bytes }
+        let sealed = self.objects.seal(TEXT, (rows, dimension, set_hash), &self.hotcaches);
+        let Sealed { parts, named_bytes, bytes } = sealed;
+        BuiltText { parts, named: TextRef { bytes: named_bytes }, bytes }
     }
 }
 

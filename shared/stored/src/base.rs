@@ -107,6 +107,11 @@ impl OpenSegment {
         StoredError::Corrupt(format!("{}: {error}", self.named.prefix))
     }
 
+    /// What is wrong where an object of this segment tells of other rows.
+    pub(crate) fn not_ours(&self, what: &str) -> StoredError {
+        StoredError::Corrupt(format!("{} has the {what} of another segment", self.named.prefix))
+    }
+
     pub(crate) fn key(&self, part: &str) -> String {
         format!("{}/{part}", self.named.prefix)
     }

@@ -5,6 +5,7 @@ use crate::fetch::{Block, Key};
 use crate::{StoredError, StoredReader};
 use bytes::Bytes;
 use futures_util::future::join;
+use model::SegmentRef;
 use segment::LeafIndex;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,6 +18,14 @@ impl OpenSegment {
     /// Its leaf index. Panics unless [`StoredReader::open_indexes`] has succeeded, and if it has none.
     pub fn index(&self) -> &LeafIndex {
         self.index.get().expect("the index was opened")
+    }
+
+    fn open_index(&self, body: &[u8]) -> Result<LeafIndex, StoredError> {
+        let index = LeafIndex::open(body).map_err(|error| self.damaged(&error))?;
+        match (index.rows(), index.set_hash()) == (self.named.rows, self.named.set_hash) {
+            true => Ok(index),
+            false => Err(self.not_ours("leaf index")),
+        }
     }
 
     /// Where leaf number `leaf` is.
@@ -35,24 +44,8 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     }
 
     pub(crate) async fn read_indexes(&self, base: &Base) -> Result<(), StoredError> {
-        let missing: Vec<(&OpenSegment, Block)> = base
-            .numbered()
-            .filter(|(_, segment)| segment.index.get().is_none())
-            .filter_map(|(_, segment)| {
-                let place = segment::index_place(segment.named.index.as_ref()?);
-                Some((segment, segment.block(&place.part, place.range)))
-            })
-            .collect();
-        let blocks: Vec<Block> = missing.iter().map(|(_, block)| block.clone()).collect();
-        for ((segment, _), body) in missing.iter().zip(self.read(&blocks).await?) {
-            let index = LeafIndex::open(&body).map_err(|error| segment.damaged(&error))?;
-            let named = &segment.named;
-            if (index.rows(), index.set_hash()) != (named.rows, named.set_hash) {
-                return Err(StoredError::Corrupt(format!("{} has the leaf index of another segment", named.prefix)));
-            }
-            let _ = segment.index.set(index);
-        }
-        Ok(())
+        let place = |named: &SegmentRef| named.index.as_ref().map(segment::index_place);
+        self.open_each(base, |segment| &segment.index, place, OpenSegment::open_index).await
     }
 
     /// The leaves, in the order of `wanted`: segment and number of the leaf there. Indexes are open.

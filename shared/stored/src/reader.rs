@@ -219,6 +219,28 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         Ok(())
     }
 
+    /// Reads an object of each segment that has it, where its `cell` is empty: it is at `place`, and `open` says what it holds.
+    pub(crate) async fn open_each<T>(
+        &self,
+        base: &Base,
+        cell: fn(&OpenSegment) -> &OnceCell<T>,
+        place: fn(&SegmentRef) -> Option<segment::Place>,
+        open: fn(&OpenSegment, &[u8]) -> Result<T, StoredError>,
+    ) -> Result<(), StoredError> {
+        let all = base.numbered().map(|(_, segment)| segment);
+        let missing = all.filter(|segment| cell(segment).get().is_none());
+        let (segments, blocks): (Vec<&OpenSegment>, Vec<Block>) = missing
+            .filter_map(|segment| {
+                let place = place(&segment.named)?;
+                Some((segment, segment.block(&place.part, place.range)))
+            })
+            .unzip();
+        for (segment, body) in segments.into_iter().zip(self.read(&blocks).await?) {
+            let _ = cell(segment).set(open(segment, &body)?);
+        }
+        Ok(())
+    }
+
     /// Hands the rows at `places`, ascending and without repetition, to `take`: in that order if `slots` is empty. Where
     /// `slots` says that a row lies in a leaf index as well, it is read there. Segments, or their indexes, are open.
     ///
@@ -292,7 +314,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     }
 
     /// Keeps a row, so that [`StoredReader::visit`] need not read it.
-    pub fn keep(&self, base: &Base, place: Place, row: &RowView<'_>) {
+    fn keep(&self, base: &Base, place: Place, row: &RowView<'_>) {
         self.blocks.borrow_mut().insert_row(row_key(base, place), row);
     }
 

@@ -4,7 +4,7 @@ use crate::base::{Base, Hidden, OpenSegment};
 use crate::fetch::Block;
 use crate::{StoredError, StoredReader};
 use bytes::Bytes;
-use model::limits;
+use model::{SegmentRef, limits};
 use segment::TextHead;
 use storage::ObjectStore;
 use text::{Matches, Plan, Search, Step, TextError, TextIndex};
@@ -13,6 +13,11 @@ use text::{Matches, Plan, Search, Step, TextError, TextIndex};
 const SHARE_BYTES_MIN: u64 = 1 << 20;
 
 impl OpenSegment {
+    /// Its text index, by runs of rows; none if it has none. Panics unless [`StoredReader::open_texts`] has succeeded.
+    pub fn texts(&self) -> &[TextIndex] {
+        self.named.text.as_ref().map_or(&[], |_| self.texts.get().expect("text indexes were opened"))
+    }
+
     fn damaged_text(&self, error: &TextError) -> StoredError {
         StoredError::Corrupt(format!("{}: {error}", self.named.prefix))
     }
@@ -29,7 +34,7 @@ impl OpenSegment {
         let opened = head.hotcache_places().into_iter().map(&mut open).collect::<Result<Vec<_>, StoredError>>()?;
         let named = (self.named.rows, self.named.set_hash);
         if (head.rows(), head.set_hash()) != named || rows != named.0 || opened.iter().any(|(_, is_next)| !is_next) {
-            return Err(StoredError::Corrupt(format!("{} has the text index of another segment", self.named.prefix)));
+            return Err(self.not_ours("text index"));
         }
         Ok(opened.into_iter().map(|(index, _)| index).collect())
     }
@@ -38,19 +43,8 @@ impl OpenSegment {
 impl<S: ObjectStore> StoredReader<'_, S> {
     /// Opens the text indexes of all segments that have one. Cost: a get for each that is not known yet, all at once.
     pub async fn open_texts(&self, base: &Base) -> Result<(), StoredError> {
-        let missing: Vec<(&OpenSegment, Block)> = base
-            .numbered()
-            .filter(|(_, segment)| segment.texts.get().is_none())
-            .filter_map(|(_, segment)| {
-                let place = segment::text_place(segment.named.text.as_ref()?);
-                Some((segment, segment.block(&place.part, place.range)))
-            })
-            .collect();
-        let blocks: Vec<Block> = missing.iter().map(|(_, block)| block.clone()).collect();
-        for ((segment, _), body) in missing.iter().zip(self.read(&blocks).await?) {
-            let _ = segment.texts.set(segment.open_texts(&body)?);
-        }
-        Ok(())
+        let place = |named: &SegmentRef| named.text.as_ref().map(segment::text_place);
+        self.open_each(base, |segment| &segment.texts, place, OpenSegment::open_texts).await
     }
 }
 
@@ -85,8 +79,7 @@ impl<'a> FilterSearch<'a> {
                 none.unsure.insert_range(0..segment.named.rows);
             }
             matches.push(none);
-            let texts = segment.named.text.iter().flat_map(|_| segment.texts.get().expect("text indexes were opened"));
-            runs.extend((0..).zip(texts).map(|(part, index)| (number, &**segment, part, index)));
+            runs.extend((0..).zip(segment.texts()).map(|(part, index)| (number, &**segment, part, index)));
         }
         let share = (limits::TEXT_SEARCH_BYTES_MAX / (runs.len() as u64).max(1)).max(SHARE_BYTES_MIN);
         let run = |(number, segment, part, index): (usize, &'a OpenSegment, u32, &'a TextIndex)| Run {
