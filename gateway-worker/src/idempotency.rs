@@ -11,6 +11,7 @@ use crate::{Executors, Gateway};
 use catalog::Catalog;
 use futures_util::future::try_join_all;
 use http::HeaderMap;
+use http::header::HeaderName;
 use model::{ContentHash, Lsn, Timestamp, keys, limits};
 use runtime::Runtime;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use storage::{ObjectStore, PutError, PutMode};
 use wal::{AppendError, KeyedRequest, content_hash};
 
 /// The header.
-const HEADER: &str = "idempotency-key";
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A request that is to be carried out once.
 #[derive(Clone, Copy, Debug)]

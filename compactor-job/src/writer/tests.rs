@@ -5,6 +5,7 @@ use crate::compact::Stats;
 use crate::indexing::Indexing;
 use crate::spill::Scratch;
 use crate::testing::new_collection;
+use crate::tiers::SEGMENTS_MAX;
 use crate::verify;
 use bytes::Bytes;
 use catalog::{MemoryCatalog, PublishFrom};
@@ -41,6 +42,7 @@ impl World {
             memory_bytes: 1 << 20,
             scratch: Scratch { directory: std::env::temp_dir(), memory_bytes: 1 << 20 },
             indexing,
+            segments_max: SEGMENTS_MAX,
             is_stopped: &|| false,
             stats: Stats::default(),
         };
@@ -183,5 +185,5 @@ async fn verify_finds_the_text_index_of_other_rows() {
         world.put(&format!("{}/{name}", segment.prefix), of_others[name].clone()).await;
     }
     world.publish(&SegmentRef { text: other.text, ..segment.clone() }).await;
-    assert_eq!(world.broken().await, [format!("the text index of {} is of other rows", segment.prefix)]);
+    assert_eq!(world.broken().await, [format!("{} has the text index of another segment", segment.prefix)]);
 }

@@ -20,6 +20,13 @@ impl<R: Runtime + Http> HranaCatalog<R> {
     pub fn new(config: HranaConfig, runtime: R) -> Result<Self, CatalogError> {
         Ok(SqlCatalog::over(HranaDatabase::new(config, runtime.clone())?, runtime))
     }
+
+    /// The same catalog, reached through `runtime`.
+    #[must_use]
+    pub fn through(&self, runtime: R) -> Self {
+        let database = HranaDatabase { runtime: runtime.clone(), ..self.database().clone() };
+        SqlCatalog::over(database, runtime)
+    }
 }
 
 /// Where the database is and how to enter.

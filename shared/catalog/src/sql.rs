@@ -63,6 +63,10 @@ impl<D: Database, R: Runtime> SqlCatalog<D, R> {
         SqlCatalog { database, runtime }
     }
 
+    pub(crate) fn database(&self) -> &D {
+        &self.database
+    }
+
     /// The outcomes of `statements`, which are one transaction, one for each.
     async fn run(&self, if_lost: IfLost, statements: &[Statement]) -> Result<Vec<Outcome>, Failure> {
         match within(&self.runtime, limits::CATALOG_TIMEOUT_MS, self.migrated(if_lost, statements)).await {

@@ -9,8 +9,8 @@ use ::worker::web_sys::{
     AbortController, Headers, RequestCache, RequestInit, RequestRedirect, Response, WorkerGlobalScope,
 };
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, ETAG, HeaderName};
+use http::{HeaderMap, HeaderValue};
 use model::Timestamp;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Http for WorkerRuntime {
                 response = response.header(name, value);
             }
         }
-        let body = body_of(reply).await.map_err(|error| HttpError::NoReply(error.to_string()))?;
+        let body = body_of(reply).await.map_err(no_reply)?;
         abort.is_answered = true;
         response.body(body).map_err(|error| HttpError::NoReply(error.to_string()))
     }
@@ -92,10 +92,7 @@ impl Http for WorkerRuntime {
 impl WorkerRuntime {
     /// What JavaScript's `fetch` wants besides the URL.
     fn init(&self, request: &http::Request<Bytes>) -> Result<RequestInit, JsValue> {
-        let headers = Headers::new()?;
-        for (name, value) in request.headers() {
-            headers.append(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
-        }
+        let headers = headers_of(request.headers())?;
         if let Some(traceparent) = &self.traceparent {
             headers.set("traceparent", &String::from_utf8_lossy(traceparent.as_bytes()))?;
         }
@@ -115,7 +112,16 @@ impl WorkerRuntime {
     }
 }
 
+/// `headers` as JavaScript has them.
+pub(crate) fn headers_of(headers: &HeaderMap) -> Result<Headers, JsValue> {
+    let all = Headers::new()?;
+    for (name, value) in headers {
+        all.append(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
+    }
+    Ok(all)
+}
+
 /// What JavaScript says of an error.
-fn text_of(error: &JsValue) -> String {
+pub(crate) fn text_of(error: &JsValue) -> String {
     ::worker::Error::from(error.clone()).to_string()
 }

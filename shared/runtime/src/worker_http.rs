@@ -1,10 +1,13 @@
 //! A Worker's requests and responses <-> those of the crate `http`, bodies in memory.
 
-use ::worker::js_sys::{Uint8Array, futures::JsFuture};
-use ::worker::{ByteStream, Headers, Request, Response, ResponseBody, web_sys};
+use crate::worker::{headers_of, text_of};
+use ::worker::ByteStream;
+use ::worker::js_sys::{Promise, Uint8Array, futures::JsFuture};
+use ::worker::wasm_bindgen::JsValue;
+use ::worker::web_sys::{Request, Response, ResponseInit};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HeaderName};
 
 /// So many times the largest allowed body is read before a connection is given up.
 const DISCARD_FACTOR: usize = 4;
@@ -30,37 +33,40 @@ pub enum RequestError {
     Broken(String),
 }
 
-/// The request line and the headers of `request`, without its body.
-pub fn request_head(request: &Request) -> Result<http::Request<()>, RequestError> {
-    let broken = |error: &dyn std::fmt::Display| RequestError::Broken(error.to_string());
-    let url = request.url().map_err(|error| broken(&error))?;
-    let mut head = http::Request::builder().method(request.method().to_string().as_str()).uri(url.as_str());
-    for (name, value) in request.headers().entries() {
-        head = head.header(name, value);
+/// The request line of `request` and those of its headers that are among `names`: each costs calls of JavaScript.
+pub fn request_head(request: &Request, names: &[HeaderName]) -> Result<http::Request<()>, RequestError> {
+    let mut head = http::Request::builder().method(request.method().as_str()).uri(request.url());
+    let headers = request.headers();
+    for name in names {
+        if let Some(value) = headers.get(name.as_str()).map_err(broken)? {
+            head = head.header(name, value);
+        }
     }
-    head.body(()).map_err(|error| broken(&error))
+    head.body(()).map_err(|error| RequestError::Broken(error.to_string()))
 }
 
-/// Length of the body of `request` in bytes, as announced; 0 if it has none, `None` if only its end will tell.
+/// Length of the body of `request` in bytes, as `head` announces it; 0 if it has none, `None` if only its end will tell.
 pub fn announced_length(request: &Request, head: &http::Request<()>) -> Option<usize> {
-    let announced = head.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if request.inner().body().is_none() { Some(0) } else { announced }
+    match head.headers().get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => request.body().is_none().then_some(0),
+    }
 }
 
 /// The body of `request`, if it has at most `bytes_max` bytes. Cost: its length in memory, for large ones an eighth more;
 /// `bytes_max` if the length was not announced.
 pub async fn request_body(
-    request: &mut Request,
+    request: &Request,
     head: &http::Request<()>,
     bytes_max: usize,
 ) -> Result<Bytes, RequestError> {
     match announced_length(request, head) {
         Some(0) => Ok(Bytes::new()),
         Some(length) if length <= WHOLE_BYTES_MAX.min(bytes_max) => {
-            request.bytes().await.map(Bytes::from).map_err(broken)
+            bytes_of(request.array_buffer()).await.map_err(broken)
         }
         length => {
-            let mut stream = request.stream().map_err(broken)?;
+            let mut stream = stream_of(request)?;
             let body = streamed_body(&mut stream, length.unwrap_or(bytes_max), bytes_max).await;
             if matches!(body, Err(RequestError::TooLarge | RequestError::NoRoom)) {
                 discarded(&mut stream, bytes_max).await;
@@ -72,8 +78,8 @@ pub async fn request_body(
 
 /// Reads the body of a refused request and throws it away, up to a few times `bytes_max`: many clients do not listen before
 /// they have sent everything, and would miss the answer.
-pub async fn discard_body(request: &mut Request, bytes_max: usize) {
-    if let Ok(mut stream) = request.stream() {
+pub async fn discard_body(request: &Request, bytes_max: usize) {
+    if let Ok(mut stream) = stream_of(request) {
         discarded(&mut stream, bytes_max).await;
     }
 }
@@ -98,7 +104,7 @@ async fn streamed_body(stream: &mut ByteStream, length: usize, bytes_max: usize)
         bytes.try_reserve_exact(length + length / SLACK_DIVISOR).or_else(|_| bytes.try_reserve_exact(length));
     reserved.map_err(|_| RequestError::NoRoom)?;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(broken)?;
+        let chunk = chunk.map_err(|error| RequestError::Broken(error.to_string()))?;
         if bytes.len() + chunk.len() > length {
             return Err(RequestError::TooLarge);
         }
@@ -107,34 +113,45 @@ async fn streamed_body(stream: &mut ByteStream, length: usize, bytes_max: usize)
     Ok(bytes.into())
 }
 
-fn broken(error: ::worker::Error) -> RequestError {
-    RequestError::Broken(error.to_string())
+fn stream_of(request: &Request) -> Result<ByteStream, RequestError> {
+    let mut request = ::worker::Request::from(Clone::clone(request));
+    request.stream().map_err(|error| RequestError::Broken(error.to_string()))
+}
+
+fn broken(error: JsValue) -> RequestError {
+    RequestError::Broken(text_of(&error))
 }
 
 /// `response` as a Worker answers it.
-pub fn worker_response(response: http::Response<Bytes>) -> ::worker::Result<Response> {
-    let (parts, body) = response.into_parts();
-    let headers = Headers::new();
-    for (name, value) in &parts.headers {
-        headers.append(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))?;
+pub fn worker_response(response: http::Response<Bytes>) -> Result<Response, JsValue> {
+    let headers = headers_of(response.headers())?;
+    let init = ResponseInit::new();
+    init.set_status(response.status().as_u16());
+    init.set_headers(&headers);
+    match response.body() {
+        body if body.is_empty() => Response::new_with_opt_str_and_init(None, &init),
+        body => Response::new_with_opt_buffer_source_and_init(Some(&Uint8Array::from(body.as_ref())), &init),
     }
-    let body = if body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(body.into()) };
-    Ok(Response::from_body(body)?.with_status(parts.status.as_u16()).with_headers(headers))
 }
 
-/// Status and body of the reply of a binding.
-pub async fn http_response(reply: Response) -> ::worker::Result<http::Response<Bytes>> {
-    let response = http::Response::builder().status(reply.status_code());
-    let body = body_of(reply.into()).await?;
-    response.body(body).map_err(|error| ::worker::Error::RustError(error.to_string()))
+/// Status and body of the reply that a Worker gives.
+pub async fn http_response(reply: Response) -> Result<http::Response<Bytes>, JsValue> {
+    let response = http::Response::builder().status(reply.status());
+    let body = body_of(reply).await?;
+    Ok(response.body(body).expect("JavaScript has checked the status"))
 }
 
 /// The body of a reply: in one piece if it is announced to be small.
-pub(crate) async fn body_of(reply: web_sys::Response) -> ::worker::Result<Bytes> {
+pub(crate) async fn body_of(reply: Response) -> Result<Bytes, JsValue> {
     let announced = reply.headers().get(CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
     if announced.is_some_and(|length: usize| length > WHOLE_REPLY_BYTES_MAX) {
-        return Ok(Response::from(reply).bytes().await?.into());
+        return Ok(::worker::Response::from(reply).bytes().await?.into());
     }
-    let buffer = JsFuture::from(reply.array_buffer()?).await?;
+    bytes_of(reply.array_buffer()).await
+}
+
+/// What is in the buffer that JavaScript promises.
+async fn bytes_of(buffer: Result<Promise, JsValue>) -> Result<Bytes, JsValue> {
+    let buffer = JsFuture::from(buffer?).await?;
     Ok(Uint8Array::new(&buffer).to_vec().into())
 }

@@ -27,6 +27,14 @@ impl<R: Runtime + Http> BoundStore<R> {
         Ok(BoundStore::S3(S3Store::new(config, runtime)?))
     }
 
+    /// The same bucket, reached through `runtime`: reading variables costs more.
+    pub fn through(&self, runtime: R) -> Self {
+        match self {
+            BoundStore::R2(store) => BoundStore::R2(store.through(runtime)),
+            BoundStore::S3(store) => BoundStore::S3(store.through(runtime)),
+        }
+    }
+
     /// By which way it is reached, as text that tells two buckets of one Worker apart.
     pub fn name(&self) -> String {
         match self {

@@ -43,7 +43,7 @@ impl EdgeCache for CacheApi {
         let response = response.expect("constant headers are valid");
         if let Ok(response) = worker_response(response) {
             // It may refuse; then the next one reads from the bucket.
-            let _ = Cache::open(CACHE.to_owned()).await.put(self.url(name), response).await;
+            let _ = Cache::open(CACHE.to_owned()).await.put(self.url(name), response.into()).await;
         }
     }
 }

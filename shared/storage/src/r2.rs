@@ -32,6 +32,11 @@ impl<R> R2Store<R> {
     pub fn new(bucket: worker::Bucket, runtime: R) -> Self {
         R2Store { runtime, bucket }
     }
+
+    /// The same bucket, reached through `runtime`.
+    pub fn through(&self, runtime: R) -> Self {
+        R2Store { runtime, bucket: self.bucket.clone() }
+    }
 }
 
 impl<R: Runtime> ObjectStore for R2Store<R> {

@@ -108,6 +108,11 @@ impl<R> S3Store<R> {
         Ok(S3Store { runtime, bucket, credentials })
     }
 
+    /// The same bucket, reached through `runtime`.
+    pub fn through(&self, runtime: R) -> Self {
+        S3Store { runtime, bucket: self.bucket.clone(), credentials: self.credentials.clone() }
+    }
+
     /// Where the bucket is: endpoint and name, nothing secret.
     pub fn url(&self) -> String {
         self.bucket.base_url().to_string()
