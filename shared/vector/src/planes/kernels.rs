@@ -139,34 +139,38 @@ mod avx2 {
 mod simd {
     use super::{BLOCK, last_block, mask};
     #[cfg(not(target_feature = "relaxed-simd"))]
-    use core::arch::wasm32::{i16x8_extend_high_i8x16, i16x8_extend_low_i8x16};
+    use core::arch::wasm32::{i8x16_shuffle, i16x8_extmul_high_i8x16, i16x8_extmul_low_i8x16};
     use core::arch::wasm32::{
-        i16x8_extend_high_u8x16, i16x8_extend_low_u8x16, i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_splat,
-        u8x16_shr, u8x16_splat, v128, v128_and, v128_load,
+        i16x8_add, i16x8_extend_high_u8x16, i16x8_extend_low_u8x16, i32x4_add, i32x4_dot_i16x8,
+        i32x4_extadd_pairwise_i16x8, i32x4_extract_lane, i32x4_splat, u8x16_splat, u16x8_shr, v128, v128_and,
+        v128_load,
     };
 
     #[inline(always)]
     pub(super) fn plane<const W: u32>(plane: &[u8], levels: &[[i8; BLOCK]]) -> i32 {
         let (blocks, tail) = plane.as_chunks::<BLOCK>();
         let mut levels = levels.chunks_exact(8 / W as usize);
-        let mut sums = [i32x4_splat(0); 2];
+        let mut sums = i32x4_splat(0);
         for (block, levels) in blocks.iter().zip(&mut levels) {
-            add_block::<W>(&mut sums, block, levels);
+            sums = add_block::<W>(sums, block, levels);
         }
         if let (Some(block), Some(levels)) = (last_block(tail), levels.next()) {
-            add_block::<W>(&mut sums, &block, levels);
+            sums = add_block::<W>(sums, &block, levels);
         }
-        total(i32x4_add(sums[0], sums[1]))
+        total(sums)
     }
 
+    /// Sums of a block stay within 16 bits: of 8, 4 or 2 sums of two products they are `16 · 127`, `8 · 3 · 127` or
+    /// `4 · 15 · 127` at most. Bits that a shift of 16 brings from the next byte are masked out.
     #[inline(always)]
-    fn add_block<const W: u32>(sums: &mut [v128; 2], block: &[u8; BLOCK], levels: &[[i8; BLOCK]]) {
+    fn add_block<const W: u32>(sums: v128, block: &[u8; BLOCK], levels: &[[i8; BLOCK]]) -> v128 {
         let block = load(block.as_ptr());
-        for (at, levels) in (0..).zip(levels) {
-            let codes = v128_and(u8x16_shr(block, at * W), u8x16_splat(mask(W)));
-            let sum = &mut sums[at as usize % 2];
-            *sum = add_product(load(levels.as_ptr().cast()), codes, *sum);
-        }
+        let of_shift = |(at, levels): (u32, &[i8; BLOCK])| {
+            let codes = v128_and(u16x8_shr(block, at * W), u8x16_splat(mask(W)));
+            sums_of_two(load(levels.as_ptr().cast()), codes)
+        };
+        let of_block = (0..).zip(levels).map(of_shift).reduce(|sum, more| i16x8_add(sum, more));
+        of_block.map_or(sums, |narrow| i32x4_add(sums, i32x4_extadd_pairwise_i16x8(narrow)))
     }
 
     #[inline(always)]
@@ -191,16 +195,17 @@ mod simd {
 
     #[cfg(target_feature = "relaxed-simd")]
     #[inline(always)]
-    fn add_product(levels: v128, codes: v128, sum: v128) -> v128 {
-        core::arch::wasm32::i32x4_relaxed_dot_i8x16_i7x16_add(levels, codes, sum)
+    fn sums_of_two(levels: v128, codes: v128) -> v128 {
+        core::arch::wasm32::i16x8_relaxed_dot_i8x16_i7x16(levels, codes)
     }
 
     #[cfg(not(target_feature = "relaxed-simd"))]
     #[inline(always)]
-    fn add_product(levels: v128, codes: v128, sum: v128) -> v128 {
-        let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(levels), i16x8_extend_low_u8x16(codes));
-        let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(levels), i16x8_extend_high_u8x16(codes));
-        i32x4_add(sum, i32x4_add(low, high))
+    fn sums_of_two(levels: v128, codes: v128) -> v128 {
+        let (low, high) = (i16x8_extmul_low_i8x16(levels, codes), i16x8_extmul_high_i8x16(levels, codes));
+        let even = i8x16_shuffle::<0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29>(low, high);
+        let odd = i8x16_shuffle::<2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31>(low, high);
+        i16x8_add(even, odd)
     }
 
     #[inline(always)]
