@@ -103,6 +103,9 @@ pub(crate) struct Compact {
     /// Its id
     #[arg(value_parser = collection)]
     pub(crate) collection: CollectionId,
+    /// Merge all its segments into one: cold queries of it read the least, all its rows are written once more
+    #[arg(long)]
+    pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) memory: Memory,
 }

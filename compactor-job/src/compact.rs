@@ -47,6 +47,8 @@ pub struct Compactor<'a, S, C, R> {
     pub scratch: Scratch,
     /// How leaf indexes are built.
     pub indexing: Indexing,
+    /// Segments beyond which some are merged: usually [`tiers::SEGMENTS_MAX`].
+    pub segments_max: usize,
     /// Whether to stop at the next opportunity.
     pub is_stopped: &'a dyn Fn() -> bool,
     /// What was done so far.
@@ -353,7 +355,9 @@ impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R
     /// Merges or rebuilds the segments that are due.
     async fn merge(&self, id: CollectionId) -> Result<Step, CompactError> {
         let row = self.catalog.get_collection_by_id(id).await?;
-        let Some(inputs) = tiers::due(&row.manifest.segments, self.rows_max()) else { return Ok(Step::Nothing) };
+        let Some(inputs) = tiers::due(&row.manifest.segments, self.segments_max, self.rows_max()) else {
+            return Ok(Step::Nothing);
+        };
         let inputs: Vec<SegmentRef> = inputs.into_iter().map(|number| row.manifest.segments[number].clone()).collect();
         let merged = self.write_merged(&row, &inputs).await?;
         let mut now = row.clone();

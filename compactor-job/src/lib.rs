@@ -30,7 +30,7 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 mod texts;
-mod tiers;
+pub mod tiers;
 pub mod verify;
 pub mod work;
 mod writer;

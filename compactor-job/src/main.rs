@@ -19,7 +19,7 @@ use compactor_job::indexing::Indexing;
 use compactor_job::journal::{Entry, Journal, Stop};
 use compactor_job::spill::Scratch;
 use compactor_job::work::{Tally, Work, WorkError};
-use compactor_job::{probe, status, verify};
+use compactor_job::{probe, status, tiers, verify};
 use futures_util::future::{Either, select};
 use runtime::{NativeRuntime, Runtime, within};
 use std::cell::Cell;
@@ -114,8 +114,20 @@ async fn run(arguments: &Arguments, runtime: &NativeRuntime, teller: &Teller) ->
             let stats = Stats::default();
             let scratch = Scratch { directory: memory.scratch(), memory_bytes: memory_bytes / 2 };
             let indexing = Indexing::on(std::thread::available_parallelism().map_or(1, NonZero::get));
+            let is_full = matches!(arguments.command, Command::Compact(Compact { full: true, .. }));
+            let segments_max = if is_full { 1 } else { tiers::SEGMENTS_MAX };
             let is_stopped = &is_stopped;
-            let compact = &Compactor { store, catalog, runtime, memory_bytes, scratch, indexing, is_stopped, stats };
+            let compact = &Compactor {
+                store,
+                catalog,
+                runtime,
+                memory_bytes,
+                scratch,
+                indexing,
+                segments_max,
+                is_stopped,
+                stats,
+            };
             let (holder, in_hand, stop) = (runtime.random(), Cell::default(), &stop);
             let work = Work { store, catalog, runtime, journal, compact, stop, holder, in_hand };
             compaction(&work, &arguments.command).await?

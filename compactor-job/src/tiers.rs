@@ -2,20 +2,21 @@
 
 use model::SegmentRef;
 
-/// Live segments beyond which some are merged: each costs every read a few requests.
-const SEGMENTS_MAX: usize = 4;
+/// Live segments beyond which some are merged, usually: each costs every read a few requests.
+pub const SEGMENTS_MAX: usize = 4;
 /// A segment of whose rows more than one in this many is dead is rebuilt.
 const DEAD_SHARE: u32 = 4;
 
 /// The numbers of the segments to merge next, ascending; `None` if all is well.
 ///
-/// Size-tiered: if there are too many, the smallest ones are merged, and with them whatever is no larger than what they are
+/// Size-tiered: if there are more than `segments_max`, the smallest ones are merged, and with them whatever is no larger than what they are
 /// together, so that a row is written again only when its surroundings have about doubled. A segment of whose rows too many
 /// are dead is rebuilt, alone if need be. What would have more than `rows_max` rows is not merged: a job's memory is bounded.
-pub(crate) fn due(segments: &[SegmentRef], rows_max: u32) -> Option<Vec<usize>> {
+pub(crate) fn due(segments: &[SegmentRef], segments_max: usize, rows_max: u32) -> Option<Vec<usize>> {
     let mut by_size: Vec<usize> = (0..segments.len()).collect();
     by_size.sort_by_key(|number| segments[*number].live_rows());
-    let mut chosen = if segments.len() > SEGMENTS_MAX { smallest(segments, &by_size, rows_max) } else { Vec::new() };
+    let is_too_many = segments.len() > segments_max;
+    let mut chosen = if is_too_many { smallest(segments, &by_size, segments_max, rows_max) } else { Vec::new() };
     if chosen.is_empty() {
         chosen = by_size.into_iter().filter(|number| is_mostly_dead(&segments[*number])).take(1).collect();
     }
@@ -23,12 +24,12 @@ pub(crate) fn due(segments: &[SegmentRef], rows_max: u32) -> Option<Vec<usize>> 
     (!chosen.is_empty()).then_some(chosen)
 }
 
-fn smallest(segments: &[SegmentRef], by_size: &[usize], rows_max: u32) -> Vec<usize> {
+fn smallest(segments: &[SegmentRef], by_size: &[usize], segments_max: usize, rows_max: u32) -> Vec<usize> {
     let (mut chosen, mut rows) = (Vec::new(), 0_u32);
     for number in by_size {
         let own = segments[*number].live_rows();
         let left = segments.len() - chosen.len() + 1;
-        let is_needed = chosen.len() < 2 || left > SEGMENTS_MAX;
+        let is_needed = chosen.len() < 2 || left > segments_max;
         if !(is_needed || own <= rows) || rows.saturating_add(own) > rows_max {
             break;
         }
@@ -67,7 +68,7 @@ pub(crate) mod tests {
     #[track_caller]
     fn check(sizes: &[(u32, u32)], expect: Option<&[usize]>) {
         let segments: Vec<SegmentRef> = sizes.iter().map(|(rows, dead)| segment(*rows, *dead)).collect();
-        assert_eq!(due(&segments, 1_000_000).as_deref(), expect, "{sizes:?}");
+        assert_eq!(due(&segments, SEGMENTS_MAX, 1_000_000).as_deref(), expect, "{sizes:?}");
     }
 
     #[test]
@@ -81,6 +82,13 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn all_become_one_if_only_one_may_be() {
+        let of = |sizes: &[u32]| due(&sizes.iter().map(|rows| segment(*rows, 0)).collect::<Vec<_>>(), 1, u32::MAX);
+        assert_eq!((of(&[]), of(&[5])), (None, None));
+        assert_eq!(of(&[1000, 1, 20]), Some(vec![0, 1, 2]));
+    }
+
+    #[test]
     fn what_is_mostly_dead_is_rebuilt() {
         check(&[(100, 25)], None);
         check(&[(100, 26)], Some(&[0]));
@@ -90,7 +98,9 @@ pub(crate) mod tests {
     #[test]
     fn nothing_grows_beyond_what_memory_allows() {
         let segments: Vec<SegmentRef> = (0..6).map(|_| segment(600_000, 0)).collect();
-        assert_eq!(due(&segments, 1_000_000), None);
+        assert_eq!(due(&segments, SEGMENTS_MAX, 1_000_000), None);
+        assert_eq!(due(&segments, 1, 1_000_000), None);
+        assert_eq!(due(&segments, 1, 1_200_000), Some(vec![0, 1]));
     }
 
     /// The price of few segments: how often a row is written, merges included.
@@ -100,7 +110,7 @@ pub(crate) mod tests {
         for _ in 0..1_000 {
             segments.push(segment(10, 0));
             written += 10;
-            while let Some(inputs) = due(&segments, u32::MAX) {
+            while let Some(inputs) = due(&segments, SEGMENTS_MAX, u32::MAX) {
                 let rows = inputs.iter().map(|number| segments[*number].rows).sum();
                 inputs.iter().rev().for_each(|number| drop(segments.remove(*number)));
                 segments.push(segment(rows, 0));

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use storage::ObjectStore;
 use stored::{Base, Place, Slots};
 use vector::codes::{self, LeafView};
-use vector::probe::{self, Effort, RowPlan};
-use vector::{Estimate, Query};
+use vector::probe::{self, Effort, Line, RowPlan};
+use vector::{Estimate, Query, Table};
 
 /// What leaf indexes say of some vectors.
 #[derive(Default)]
@@ -78,26 +78,23 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let indexes = indexes(search.base, |segment| search.is_searched(segment));
         let is_unsure = search.is_unsure();
         let mut near = Near::default();
-        let (mut probes, mut lists) = (Vec::new(), Vec::new());
-        for (number, vector) in vectors.iter().enumerate() {
-            probes.extend(indexes.iter().map(|index| Probe::new(*index, number, vector)));
-            lists.push(Seen::new(k, is_unsure));
-        }
+        let mut probes: Vec<Probe<'_>> = vectors.iter().map(|vector| Probe::new(&indexes, vector)).collect();
+        let mut lists: Vec<Seen> = vectors.iter().map(|_| Seen::new(k, is_unsure)).collect();
         let usual = usual_times(search.source.ef_search).saturating_mul(filtered_times(search, &indexes));
         let mut times = usual;
         loop {
-            let mut wanted: BTreeMap<(u32, usize), Vec<usize>> = BTreeMap::new();
-            for (number, probe) in probes.iter_mut().enumerate() {
-                let is_short = times == usual || lists[probe.vector].met < k;
-                let leaves = if is_short { probe.next(&indexes, k, times) } else { Vec::new() };
-                leaves.into_iter().for_each(|leaf| wanted.entry((probe.at.segment, leaf)).or_default().push(number));
+            let mut wanted: BTreeMap<Leaf, Vec<usize>> = BTreeMap::new();
+            for (vector, (probe, seen)) in probes.iter_mut().zip(&lists).enumerate() {
+                let is_short = times == usual || seen.met < k;
+                let leaves = if is_short { probe.next(k, times) } else { Vec::new() };
+                leaves.into_iter().for_each(|leaf| wanted.entry(leaf).or_default().push(vector));
             }
             if wanted.is_empty() {
                 break;
             }
-            let wanted: Vec<Wanted> = wanted.into_iter().collect();
-            for together in in_pieces(&wanted, |((segment, leaf), _)| leaf_bytes(search.base, *segment, *leaf)) {
-                self.scan(search, together, &probes, &mut lists).await?;
+            let wanted: Vec<(Leaf, Vec<usize>)> = wanted.into_iter().collect();
+            for together in in_pieces(&wanted, |(leaf, _)| leaf_bytes(&indexes, *leaf)) {
+                self.scan(search, &indexes, together, &probes, &mut lists).await?;
             }
             times = times.saturating_mul(MORE);
         }
@@ -117,48 +114,46 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         pulse: &Pulse,
     ) -> Result<(), PlanError> {
         let indexes = indexes(base, |_| true);
-        let mut wanted = Vec::new();
-        for index in &indexes {
-            let leaves = Probe::new(*index, 0, vector).next(&indexes, k, usual_times(source.ef_search));
-            wanted.extend(leaves.into_iter().map(|leaf| (index.segment, leaf)));
-        }
-        let bytes = |(segment, leaf): &(u32, usize)| leaf_bytes(base, *segment, *leaf);
+        let wanted = Probe::new(&indexes, vector).next(k, usual_times(source.ef_search));
+        let bytes = |leaf: &Leaf| leaf_bytes(&indexes, *leaf);
         let Some(first) = in_pieces(&wanted, bytes).next() else { return Ok(()) };
         let first_bytes = usize::try_from(first.iter().map(bytes).sum::<u64>()).unwrap_or(usize::MAX);
         let _permit = self.cache.permit(first_bytes, pulse, &self.runtime).await?;
-        self.stored().leaves(base, first).await?;
+        self.stored().leaves(base, &in_segments(&indexes, first.iter().copied())).await?;
         Ok(())
     }
 
-    /// Reads leaves and estimates how far their visible rows are from the vectors whose probes want them.
+    /// Reads leaves and estimates how far their visible rows are from the vectors that want them.
     async fn scan(
         &self,
         search: &Search<'_>,
-        wanted: &[Wanted],
+        indexes: &[At<'_>],
+        wanted: &[(Leaf, Vec<usize>)],
         probes: &[Probe<'_>],
         lists: &mut [Seen],
     ) -> Result<(), PlanError> {
-        let leaves: Vec<(u32, usize)> = wanted.iter().map(|(leaf, _)| *leaf).collect();
+        let leaves = in_segments(indexes, wanted.iter().map(|(leaf, _)| *leaf));
         let mut estimates = Vec::new();
-        for (((segment, leaf), numbers), body) in wanted.iter().zip(self.stored().leaves(search.base, &leaves).await?) {
-            let open = &search.base.segments[*segment as usize];
-            let (index, table) = (open.index(), open.index().table());
-            let read = index.leaf(*leaf, &body).map_err(|error| open.damaged(&error))?;
-            let first = table.rows(*leaf..leaf + 1).start;
+        for ((leaf, vectors), body) in wanted.iter().zip(self.stored().leaves(search.base, &leaves).await?) {
+            let (at, leaf) = (&indexes[leaf.index], leaf.leaf);
+            let (open, table) = (&search.base.segments[at.segment as usize], at.index.table());
+            let read = at.index.leaf(leaf, &body).map_err(|error| open.damaged(&error))?;
+            let first = table.rows(leaf..leaf + 1).start;
             self.tally.leaves.add(1);
-            for probe in numbers.iter().map(|number| &probes[*number]) {
+            for vector in vectors {
+                let (query, views) = &probes[*vector].sights[at.number];
                 estimates.clear();
-                codes::estimate(&probe.query, table.codec(), probe.views[*leaf], read.codes, first, &mut estimates)
+                codes::estimate(query, table.codec(), views[leaf], read.codes, first, &mut estimates)
                     .map_err(|error| PlanError::Corrupt(format!("{}: {error}", open.named.prefix)))?;
                 self.tally.estimated.add(estimates.len());
-                let seen = &mut lists[probe.vector];
-                for (at, estimate) in estimates.iter().enumerate() {
+                let seen = &mut lists[*vector];
+                for (row, estimate) in estimates.iter().enumerate() {
                     if estimate.distance > seen.limit {
                         continue;
                     }
-                    let place = Place { segment: *segment, row: read.row(at) };
+                    let place = Place { segment: at.segment, row: read.row(row) };
                     if search.sees(place) != Sight::Hidden {
-                        seen.push(place, Estimate { row: estimate.row + probe.at.offset, ..*estimate });
+                        seen.push(place, Estimate { row: estimate.row + at.offset, ..*estimate });
                     }
                 }
             }
@@ -173,8 +168,9 @@ fn filtered_times(search: &Search<'_>, indexes: &[At<'_>]) -> usize {
     let possible: u64 = indexes.iter().map(|at| search.possible(at.segment)).sum();
     match rows / possible.max(1) {
         0..3 => 1,
-        3..100 => 2,
-        _ => 4,
+        3..30 => 3,
+        30..300 => 4,
+        _ => 6,
     }
 }
 
@@ -184,12 +180,23 @@ fn usual_times(ef_search: u64) -> usize {
     usize::try_from(times).expect("it is small")
 }
 
-/// A leaf, by segment and number, and the probes that want it.
-type Wanted = ((u32, usize), Vec<usize>);
+/// A leaf.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Leaf {
+    /// Number of its index among those that are searched.
+    index: usize,
+    /// Its number there.
+    leaf: usize,
+}
 
-fn leaf_bytes(base: &Base, segment: u32, leaf: usize) -> u64 {
-    let place = base.segments[segment as usize].index().leaf_place(leaf);
+fn leaf_bytes(indexes: &[At<'_>], Leaf { index, leaf }: Leaf) -> u64 {
+    let place = indexes[index].index.leaf_place(leaf);
     place.range.end - place.range.start
+}
+
+/// Segment and number of each leaf.
+fn in_segments(indexes: &[At<'_>], leaves: impl Iterator<Item = Leaf>) -> Vec<(u32, usize)> {
+    leaves.map(|Leaf { index, leaf }| (indexes[index].segment, leaf)).collect()
 }
 
 /// `all` in pieces of up to [`TOGETHER_BYTES`], of one at least.
@@ -211,6 +218,8 @@ fn in_pieces<T>(all: &[T], bytes: impl Fn(&T) -> u64) -> impl Iterator<Item = &[
 /// A leaf index among those of a base.
 #[derive(Clone, Copy)]
 struct At<'a> {
+    /// Its place among them.
+    number: usize,
     segment: u32,
     index: &'a LeafIndex,
     /// What makes its slots numbers that no other index has, and that none is near to.
@@ -225,47 +234,51 @@ fn indexes(base: &Base, is_searched: impl Fn(u32) -> bool) -> Vec<At<'_>> {
     let segments = (0..).zip(&base.segments).filter(|(_, segment)| segment.named.index.is_some());
     let searched = segments.filter(|(number, _)| is_searched(*number));
     searched
-        .map(|(segment, open)| {
-            let at = At { segment, index: open.index(), offset };
+        .enumerate()
+        .map(|(number, (segment, open))| {
+            let at = At { number, segment, index: open.index(), offset };
             offset += at.index.rows() + APART;
             at
         })
         .collect()
 }
 
-/// What one vector wants of one index.
+/// What one vector wants.
 struct Probe<'a> {
-    at: At<'a>,
-    /// Number of the vector.
-    vector: usize,
-    query: Query,
-    views: Vec<LeafView>,
-    read: BTreeSet<usize>,
+    line: Line<'a>,
+    tables: Vec<&'a Table>,
+    /// The vector and all leaves, as each index sees them.
+    sights: Vec<(Query, Vec<LeafView>)>,
+    asked: BTreeSet<Leaf>,
 }
 
 impl<'a> Probe<'a> {
-    fn new(at: At<'a>, number: usize, vector: &[f32]) -> Self {
-        let query = at.index.table().frame().query(vector);
-        let views = at.index.table().views(&query);
-        Probe { at, vector: number, query, views, read: BTreeSet::new() }
+    fn new(indexes: &[At<'a>], vector: &[f32]) -> Self {
+        let tables: Vec<&Table> = indexes.iter().map(|at| at.index.table()).collect();
+        let see = |table: &&Table| {
+            let query = table.frame().query(vector);
+            let views = table.views(&query);
+            (query, views)
+        };
+        let sights = tables.iter().map(see).collect();
+        Probe { line: Line::of(tables.iter().copied()), tables, sights, asked: BTreeSet::new() }
     }
 
-    /// The leaves to look at that were not looked at before, if so many `times` the usual is done for `k` neighbours; this
-    /// index gets its share of it. What is kept makes no difference: the same question has the same answer.
-    fn next(&mut self, all: &[At<'_>], k: usize, times: usize) -> Vec<usize> {
-        let table = self.at.index.table();
-        let rows = |at: &At<'_>| u64::from(at.index.rows());
-        let total = all.iter().map(rows).sum::<u64>().max(1);
-        let mut effort = Effort::cold(self.at.index.dimension(), k).times(times);
-        effort.leaves.bytes = effort.leaves.bytes.saturating_mul(rows(&self.at)) / total;
-        effort.leaves.ranges = effort.leaves.ranges.div_ceil(all.len());
-        let leaves: Vec<usize> = if table.bytes(0..table.leaves()).end <= effort.leaves.bytes {
-            (0..table.leaves()).collect()
+    /// The leaves to look at that were not asked for before, if so many `times` the usual is done for `k` neighbours. What is kept
+    /// makes no difference: the same question has the same answer.
+    fn next(&mut self, k: usize, times: usize) -> Vec<Leaf> {
+        let Some(first) = self.tables.first() else { return Vec::new() };
+        let effort = Effort::cold(first.codec().dimension, k).times(times).over(self.tables.len());
+        let all = self.tables.iter().map(|table| 0..table.leaves()).enumerate();
+        let all_bytes: u64 = self.tables.iter().map(|table| table.bytes(0..table.leaves()).end).sum();
+        let stretches = if all_bytes <= effort.leaves.bytes {
+            all.collect()
         } else {
-            let ranked = probe::rank(&self.views, table.frame().space(), effort.ratio);
-            probe::plan(table, &ranked, &effort.leaves).into_iter().flatten().collect()
+            let ranked = self.line.rank(self.sights.iter().map(|(_, views)| &views[..]), effort.ratio);
+            self.line.plan(&ranked, &effort.leaves)
         };
-        leaves.into_iter().filter(|leaf| self.read.insert(*leaf)).collect()
+        let leaves = stretches.into_iter().flat_map(|(index, leaves)| leaves.map(move |leaf| Leaf { index, leaf }));
+        leaves.filter(|leaf| self.asked.insert(*leaf)).collect()
     }
 }
 
@@ -313,7 +326,7 @@ impl Near {
             self.limits.push(f32::INFINITY);
             return;
         };
-        let mut rerank = Effort::cold(largest.index.dimension(), k).times(times).rerank;
+        let mut rerank = Effort::cold(largest.index.dimension(), k).times(times).over(indexes.len()).rerank;
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;

@@ -10,6 +10,7 @@ use compactor_job::gc::{Effect, Gc, GcSettings};
 use compactor_job::indexing::Indexing;
 use compactor_job::journal::Stop;
 use compactor_job::spill::Scratch;
+use compactor_job::tiers::SEGMENTS_MAX;
 use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, Tally, cache::Cache};
@@ -161,6 +162,7 @@ impl Collection {
             memory_bytes,
             scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
             indexing,
+            segments_max: SEGMENTS_MAX,
             is_stopped: &|| false,
             stats: Stats::default(),
         };

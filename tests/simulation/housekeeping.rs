@@ -11,6 +11,7 @@ use compactor_job::gc::{Effect, Gc, GcError, GcSettings, Swept};
 use compactor_job::indexing::Indexing;
 use compactor_job::journal::{Entry, Journal, Level, Stop};
 use compactor_job::spill::Scratch;
+use compactor_job::tiers::SEGMENTS_MAX;
 use compactor_job::work::{Compact, CompactError, Sweep, Tally, Work, WorkError};
 use model::{CollectionId, Lsn, SetHash, keys, limits};
 use runtime::{Runtime, SimulatedRuntime, within};
@@ -218,6 +219,7 @@ fn compactor<'a>(
         scratch: Scratch { directory: std::env::temp_dir(), memory_bytes },
         // All segments are flat: what is in an index changes no protocol.
         indexing: Indexing { from_bytes: u64::MAX, ..Indexing::on(1) },
+        segments_max: SEGMENTS_MAX,
         is_stopped,
         stats: Stats::default(),
     }

@@ -5,6 +5,7 @@ use crate::{now, seconds};
 use model::Space;
 use query::TopK;
 use query::kernel::Measure;
+use std::ops::Range;
 use vector::probe::{self, Effort};
 use vector::{Index, codes};
 
@@ -81,6 +82,7 @@ impl Cost {
 
 pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, effort: &Effort) -> Cost {
     let mut sum = Cost::default();
+    let line = probe::Line::of([&index.table]);
     let mut place = vec![0_u32; index.order.len()];
     (0..).zip(&index.order).for_each(|(row, of)| place[*of as usize] = row);
     let count = truth.nearest.len() as f64;
@@ -88,8 +90,9 @@ pub(crate) fn measure(data: &Data, truth: &Truth, index: &Index, space: Space, e
         let start = now();
         let placed = index.table.frame().query(query);
         let views = index.table.views(&placed);
-        let ranked = probe::rank(&views, space, effort.ratio);
-        let plan = probe::plan(&index.table, &ranked, &effort.leaves);
+        let ranked = line.rank([&views[..]], effort.ratio);
+        let plan: Vec<Range<usize>> =
+            line.plan(&ranked, &effort.leaves).into_iter().map(|(_, leaves)| leaves).collect();
         let mut estimates = Vec::new();
         for leaf in plan.iter().cloned().flatten() {
             let bytes = index.table.bytes(leaf..leaf + 1);

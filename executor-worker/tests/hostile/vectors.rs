@@ -3,21 +3,23 @@
 use crate::segments::{SPACES, rows};
 use crate::{Target, fuzz, told};
 use vector::codes::{self, LeafWriter};
-use vector::probe::{self, Budget, Effort};
+use vector::probe::{self, Budget, Effort, Line};
 use vector::{Clustering, Codec, Options, Rows, Table};
 
 /// Plans of few reads and of many, for queries of any length.
 pub(crate) fn use_table(table: &Table) {
-    let (dimension, space) = (table.codec().dimension, table.frame().space());
+    let dimension = table.codec().dimension;
+    // Twice, as if there were two of it.
+    let line = Line::of([table, table]);
     for number in [0.0, 0.5, 1e30] {
         let views = table.views(&table.frame().query(&vec![number; dimension]));
-        let ranked = probe::rank(&views, space, 1.3);
-        assert!(ranked.is_empty() == (table.leaves() == 0) && ranked.len() <= table.leaves());
+        let ranked = line.rank([&views[..], &views], 1.3);
+        assert!(ranked.is_empty() == (table.leaves() == 0) && ranked.len() <= 2 * table.leaves());
         let Effort { leaves: usual, .. } = Effort::cold(dimension, 10);
         for budget in [usual, Budget { bytes: 900, ranges: 2 }, Budget { bytes: u64::MAX, ranges: usize::MAX }] {
-            let plan = probe::plan(table, &ranked, &budget);
-            assert!(plan.iter().all(|leaves| leaves.start < leaves.end && leaves.end <= table.leaves()));
-            assert!(plan.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            let plan = line.plan(&ranked, &budget);
+            assert!(plan.iter().all(|(_, leaves)| leaves.start < leaves.end && leaves.end <= table.leaves()));
+            assert!(plan.windows(2).all(|pair| (pair[0].0, pair[0].1.end) <= (pair[1].0, pair[1].1.start)));
         }
     }
     (0..table.leaves()).for_each(|leaf| assert_eq!(table.centroid(leaf).len(), dimension));

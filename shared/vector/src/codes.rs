@@ -162,7 +162,9 @@ impl Query {
         let apart = (self.squares + squares - 2.0 * product).max(0.0);
         match self.space {
             Space::Ip => {
-                LeafView { base: -product, apart: apart.sqrt(), rank: -product - SPREAD * radius * self.squares.sqrt() }
+                let rank = -product - SPREAD * radius * self.squares.sqrt();
+                // In the units of exact distances, which all frames have in common.
+                LeafView { base: -product, apart: apart.sqrt(), rank: self.distance(rank) }
             }
             _ => LeafView { base: apart, apart: apart.sqrt(), rank: apart },
         }

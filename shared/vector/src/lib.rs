@@ -10,7 +10,7 @@
 //! - [`probe`]: which leaves a query reads, and which rows exactly ([`probe::Effort`])
 //! - [`update`]: new rows into an index that is there; [`build`](mod@build): all of it for rows in memory
 //!
-//! A query: [`Frame::query`], [`Table::views`], [`probe::rank`], [`probe::plan`]; read the byte ranges of leaves;
+//! A query: [`Frame::query`], [`Table::views`], [`probe::Line`]: its `rank` and `plan`; read the byte ranges of leaves;
 //! [`codes::estimate`] for each; [`probe::rows`]; read these rows and compare them exactly, which is not done here.
 //!
 //! ```
@@ -24,9 +24,10 @@
 //!
 //! let (query, effort) = (index.table.frame().query(&[500.0, 500.0]), probe::Effort::cold(2, 10));
 //! let views = index.table.views(&query);
-//! let ranked = probe::rank(&views, Space::L2, effort.ratio);
+//! let line = probe::Line::of([&index.table]);
+//! let ranked = line.rank([&views[..]], effort.ratio);
 //! let mut estimates = Vec::new();
-//! for leaf in probe::plan(&index.table, &ranked, &effort.leaves).into_iter().flatten() {
+//! for leaf in line.plan(&ranked, &effort.leaves).into_iter().flat_map(|(_, leaves)| leaves) {
 //!     let bytes = index.table.bytes(leaf..leaf + 1);
 //!     let codes = &index.codes[bytes.start as usize..bytes.end as usize];
 //!     let first_row = index.table.rows(leaf..leaf + 1).start;

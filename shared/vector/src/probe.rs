@@ -9,15 +9,16 @@
 use crate::codes::{Estimate, LeafView};
 use crate::stretches::{self, Item};
 use crate::table::Table;
+use crate::{index, number};
 use model::Space;
 use std::ops::Range;
 
 /// How much a query does: what needs no tuning by users.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effort {
-    /// For [`rank`].
+    /// For [`Line::rank`].
     pub ratio: f32,
-    /// For [`plan`].
+    /// For [`Line::plan`].
     pub leaves: Budget,
     /// For [`rows`].
     pub rerank: Rerank,
@@ -48,6 +49,14 @@ impl Effort {
         let rerank = Rerank { rows: rerank.rows * times, ranges: rerank.ranges.saturating_mul(times), ..rerank };
         Effort { ratio: 1.0 + (ratio - 1.0) * times as f32, leaves, rerank }
     }
+
+    /// The same where rows lie in so many indexes: what is side by side in one lies apart in several.
+    pub fn over(self, indexes: usize) -> Self {
+        let more = |ranges: usize| ranges.saturating_mul(indexes.max(1) + 1) / 2;
+        let Effort { ratio, leaves, rerank } = self;
+        let leaves = Budget { ranges: more(leaves.ranges), ..leaves };
+        Effort { ratio, leaves, rerank: Rerank { ranges: more(rerank.ranges), ..rerank } }
+    }
 }
 
 /// What a query may read.
@@ -59,86 +68,130 @@ pub struct Budget {
     pub ranges: usize,
 }
 
-/// The leaves, most promising first, without those whose centroid is further from the query than `ratio` times the nearest one's.
-/// Never none, if there are leaves. (For inner products far is not worse: there all are kept.)
-pub fn rank(views: &[LeafView], space: Space, ratio: f32) -> Vec<u32> {
-    let by_distance = |a: &u32, b: &u32| {
-        let (a_view, b_view) = (views[*a as usize], views[*b as usize]);
-        a_view.rank.total_cmp(&b_view.rank).then_with(|| a.cmp(b))
-    };
-    let mut leaves: Vec<u32> = (0..crate::number(views.len())).collect();
-    let Some(first) = leaves.iter().copied().min_by(by_distance) else { return leaves };
-    let farthest = if space == Space::Ip { f32::INFINITY } else { views[first as usize].apart * ratio };
-    leaves.retain(|leaf| *leaf == first || views[*leaf as usize].apart <= farthest);
-    leaves.sort_unstable_by(by_distance);
-    leaves
+/// The leaves of one table, or of several, in one line: numbered throughout, so that they can be weighed against each other. Between two
+/// tables a number is left out: no stretch reaches across.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    /// The tables, each with the number of its first leaf.
+    tables: Vec<(u32, &'a Table)>,
 }
 
-/// The stretches of leaves to read, ascending: as much worth as `budget` buys; at least the first of `ranked`.
-///
-/// - `ranked`: of [`rank`]; a leaf's worth falls with its place.
-///
-/// Cost: some ten times `O(n log n)` in the leaves that twice the budget holds; linear where ranges are not scarce.
-pub fn plan(table: &Table, ranked: &[u32], budget: &Budget) -> Vec<Range<usize>> {
-    let Some(first) = ranked.first() else { return Vec::new() };
-    // Twice what the budget holds: more could only be bought at the price of nearer ones.
-    let considered = count_within(table, ranked, budget.bytes.saturating_mul(2)) + 1;
-    let mut worth: Vec<(u32, f32)> = ranked.iter().copied().zip((0..considered).map(worth_of_rank)).collect();
-    let affordable = count_within(table, ranked, budget.bytes);
-    let mut best = joined(&worth[..affordable.max(1)]);
-    if best.len() > budget.ranges {
-        worth.sort_unstable_by_key(|(leaf, _)| *leaf);
-        best = at_the_right_price(table, &worth, budget);
-        best = if best.is_empty() { joined(&[(*first, 0.0)]) } else { best };
+/// The price of what cannot be bought.
+const PROHIBITIVE: f32 = 1e30;
+
+impl<'a> Line<'a> {
+    /// The leaves of `tables`, whose vectors are compared alike.
+    pub fn of(tables: impl IntoIterator<Item = &'a Table>) -> Self {
+        let mut next = 0_u32;
+        let numbered = |table: &'a Table| {
+            let first = next;
+            next = first.saturating_add(number(table.leaves())).saturating_add(1);
+            (first, table)
+        };
+        Line { tables: tables.into_iter().map(numbered).collect() }
     }
-    best.into_iter().map(|leaves| crate::index(leaves.start)..crate::index(leaves.end)).collect()
-}
 
-fn rows_of(table: &Table, leaves: &Range<u32>) -> u32 {
-    let rows = table.rows(crate::index(leaves.start)..crate::index(leaves.end));
-    rows.end - rows.start
-}
+    /// The leaves, most promising first, without those whose centroid is further from the query than `ratio` times the nearest
+    /// one's. Never none, if there are leaves. (For inner products far is not worse: there all are kept.)
+    ///
+    /// - `views`: of each table its [`Table::views`].
+    pub fn rank<'v>(&self, views: impl IntoIterator<Item = &'v [LeafView]>, ratio: f32) -> Vec<u32> {
+        let Some((_, table)) = self.tables.first() else { return Vec::new() };
+        let of_table = |((first, _), views): (&(u32, &Table), &'v [LeafView])| (*first..).zip(views);
+        rank(self.tables.iter().zip(views).flat_map(of_table).collect(), table.frame().space(), ratio)
+    }
 
-fn bytes_of(table: &Table, leaves: &Range<u32>) -> u64 {
-    u64::from(rows_of(table, leaves)) * table.codec().row_bytes() as u64
-}
+    /// The stretches of leaves to read, ascending, each with the number of its table: as much worth as `budget` buys; at least the
+    /// first of `ranked`.
+    ///
+    /// - `ranked`: of [`Line::rank`]; a leaf's worth falls with its place.
+    ///
+    /// Cost: some ten times `O(n log n)` in the leaves that twice the budget holds; linear where ranges are not scarce.
+    pub fn plan(&self, ranked: &[u32], budget: &Budget) -> Vec<(usize, Range<usize>)> {
+        let Some(first) = ranked.first() else { return Vec::new() };
+        // Twice what the budget holds: more could only be bought at the price of nearer ones.
+        let considered = self.count_within(ranked, budget.bytes.saturating_mul(2)) + 1;
+        let mut worth: Vec<(u32, f32)> = ranked.iter().copied().zip((0..considered).map(worth_of_rank)).collect();
+        let affordable = self.count_within(ranked, budget.bytes);
+        let mut best = joined(&worth[..affordable.max(1)]);
+        if best.len() > budget.ranges {
+            worth.sort_unstable_by_key(|(leaf, _)| *leaf);
+            best = self.at_the_right_price(&worth, budget);
+            best = if best.is_empty() { joined(&[(*first, 0.0)]) } else { best };
+        }
+        best.into_iter().map(|leaves| self.of_table(&leaves)).collect()
+    }
 
-/// How many of `ranked` fit in `bytes`, in their order.
-fn count_within(table: &Table, ranked: &[u32], bytes: u64) -> usize {
-    let mut left = bytes;
-    let fits = |leaf: &&u32| {
-        let rest = left.checked_sub(bytes_of(table, &(**leaf..**leaf + 1)));
-        left = rest.unwrap_or(0);
-        rest.is_some()
-    };
-    ranked.iter().take_while(fits).count()
+    /// The table that `leaves` are of, if they are of one, and what it calls them.
+    fn of_table(&self, leaves: &Range<u32>) -> (usize, Range<usize>) {
+        let table = self.tables.partition_point(|(first, _)| *first <= leaves.start) - 1;
+        let first = self.tables[table].0;
+        (table, index(leaves.start - first)..index(leaves.end - first))
+    }
+
+    /// The rows of `leaves` and their bytes; `None` if they are of two tables.
+    fn size(&self, leaves: &Range<u32>) -> Option<(u32, u64)> {
+        let (table, leaves) = self.of_table(leaves);
+        let table = self.tables[table].1;
+        let rows = (leaves.end <= table.leaves()).then(|| table.rows(leaves))?;
+        let rows = rows.end - rows.start;
+        Some((rows, u64::from(rows) * table.codec().row_bytes() as u64))
+    }
+
+    fn bytes(&self, leaves: &Range<u32>) -> u64 {
+        self.size(leaves).map_or(u64::MAX, |(_, bytes)| bytes)
+    }
+
+    /// How many of `ranked` fit in `bytes`, in their order.
+    fn count_within(&self, ranked: &[u32], bytes: u64) -> usize {
+        let mut left = bytes;
+        let fits = |leaf: &&u32| {
+            let rest = left.checked_sub(self.bytes(&(**leaf..**leaf + 1)));
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        ranked.iter().take_while(fits).count()
+    }
+
+    /// The best stretches at the lowest price of a row at which they fit the budget; none if there is no such price.
+    fn at_the_right_price(&self, worth: &[(u32, f32)], budget: &Budget) -> Vec<Range<u32>> {
+        // Between a price that is all but nothing and one that no leaf is worth.
+        let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
+        let mut best = Vec::new();
+        for _ in 0..PRICES {
+            let price = (cheap * dear).sqrt();
+            let cost = |leaves: &Range<u32>| self.size(leaves).map_or(PROHIBITIVE, |(rows, _)| price * rows as f32);
+            let item = |(leaf, worth): &(u32, f32)| {
+                let at = *leaf..*leaf + 1;
+                Item { value: worth - cost(&at), at }
+            };
+            let items: Vec<Item> = worth.iter().map(item).collect();
+            let found = stretches::best(&items, |gap| cost(&gap), budget.ranges);
+            if found.iter().map(|leaves| self.bytes(leaves)).sum::<u64>() > budget.bytes {
+                cheap = price;
+            } else {
+                dear = price;
+                best = if found.is_empty() { best } else { found };
+            }
+        }
+        best
+    }
 }
 
 /// Tries at the price of a row.
 const PRICES: usize = 9;
 
-/// The best stretches at the lowest price of a row at which they fit the budget; none if there is no such price.
-fn at_the_right_price(table: &Table, worth: &[(u32, f32)], budget: &Budget) -> Vec<Range<u32>> {
-    // Between a price that is all but nothing and one that no leaf is worth.
-    let (mut cheap, mut dear) = (1e-9_f32, 1.0_f32);
-    let mut best = Vec::new();
-    for _ in 0..PRICES {
-        let price = (cheap * dear).sqrt();
-        let cost = |leaves: &Range<u32>| price * rows_of(table, leaves) as f32;
-        let item = |(leaf, worth): &(u32, f32)| {
-            let at = *leaf..*leaf + 1;
-            Item { value: worth - cost(&at), at }
-        };
-        let items: Vec<Item> = worth.iter().map(item).collect();
-        let found = stretches::best(&items, |gap| cost(&gap), budget.ranges);
-        if found.iter().map(|leaves| bytes_of(table, leaves)).sum::<u64>() > budget.bytes {
-            cheap = price;
-        } else {
-            dear = price;
-            best = if found.is_empty() { best } else { found };
-        }
-    }
-    best
+/// See [`Line::rank`].
+fn rank(views: Vec<(u32, &LeafView)>, space: Space, ratio: f32) -> Vec<u32> {
+    let by_distance = |(a, a_view): &(u32, &LeafView), (b, b_view): &(u32, &LeafView)| {
+        a_view.rank.total_cmp(&b_view.rank).then_with(|| a.cmp(b))
+    };
+    let mut leaves = views;
+    let Some((first, nearest)) = leaves.iter().copied().min_by(by_distance) else { return Vec::new() };
+    let farthest = if space == Space::Ip { f32::INFINITY } else { nearest.apart * ratio };
+    leaves.retain(|(leaf, view)| *leaf == first || view.apart <= farthest);
+    leaves.sort_unstable_by(by_distance);
+    leaves.into_iter().map(|(leaf, _)| leaf).collect()
 }
 
 /// How often a leaf of this rank holds a neighbour, but for a factor: as measured, and not sensitive.

@@ -60,7 +60,17 @@ impl<'s> Compactor<'s> {
 
     /// Compacts a collection within so many MiB. Nothing else may use the store meanwhile. Errors: something was left to do.
     pub(crate) fn compact(&self, collection: &str, memory: u32) -> Result<Spent> {
-        let spent = self.run(&["compact", collection, "--memory", &format!("{memory}MiB")])?;
+        self.compact_as(&["compact", collection], memory)
+    }
+
+    /// The same into one segment, whatever that costs.
+    pub(crate) fn compact_fully(&self, collection: &str, memory: u32) -> Result<Spent> {
+        self.compact_as(&["compact", collection, "--full"], memory)
+    }
+
+    fn compact_as(&self, arguments: &[&str], memory: u32) -> Result<Spent> {
+        let collection = arguments[1];
+        let spent = self.run(&[arguments, &["--memory", &format!("{memory}MiB")]].concat())?;
         let status = self.status(collection)?;
         ensure!(status["backlog"]["operations"] == 0, "a backlog is left: {status}");
         Ok(spent)

@@ -20,16 +20,19 @@ fn table(rows: &[u32]) -> Table {
 
 proptest! {
     #[test]
-    fn a_plan_keeps_to_its_budget(rows in vec(0..50_u32, 1..60), order: u64, bytes in 0..20_000_u64, ranges in 1..8_usize) {
-        let table = table(&rows);
-        let mut ranked: Vec<u32> = (0..crate::number(rows.len())).collect();
+    fn a_plan_keeps_to_its_budget(rows in vec(vec(0..50_u32, 0..30), 1..4), order: u64, bytes in 0..20_000_u64, ranges in 1..8_usize) {
+        let tables: Vec<Table> = rows.iter().map(|rows| table(rows)).collect();
+        let line = Line::of(&tables);
+        let mut ranked: Vec<u32> = line.tables.iter().flat_map(|(first, table)| *first..first + crate::number(table.leaves())).collect();
         ranked.sort_by_key(|leaf| u64::from(*leaf + 1).wrapping_mul(order | 1));
-        let plan = plan(&table, &ranked, &Budget { bytes, ranges });
-        prop_assert!(!plan.is_empty() && plan.len() <= ranges);
-        prop_assert!(plan.windows(2).all(|pair| pair[0].end < pair[1].start), "ascending and apart: {plan:?}");
-        let read: u64 = plan.iter().map(|range| table.bytes(range.clone())).map(|range| range.end - range.start).sum();
-        let nearest = table.bytes(ranked[0] as usize..ranked[0] as usize + 1);
-        prop_assert!(read <= bytes.max(nearest.end - nearest.start), "{read} of {bytes}: {plan:?}");
+        let plan = line.plan(&ranked, &Budget { bytes, ranges });
+        prop_assert!(plan.is_empty() == ranked.is_empty() && plan.len() <= ranges);
+        let ends = |at: usize| (plan[at].0, plan[at].1.end);
+        prop_assert!((1..plan.len()).all(|at| ends(at - 1) < (plan[at].0, plan[at].1.start)), "ascending and apart: {plan:?}");
+        let bytes_of = |(table, leaves): &(usize, Range<usize>)| tables[*table].bytes(leaves.clone());
+        let read: u64 = plan.iter().map(bytes_of).map(|range| range.end - range.start).sum();
+        let nearest = ranked.first().map_or(0, |leaf| line.bytes(&(*leaf..*leaf + 1)));
+        prop_assert!(read <= bytes.max(nearest), "{read} of {bytes}: {plan:?}");
     }
 
     #[test]
@@ -49,8 +52,10 @@ fn neighbours_are_read_through_and_stragglers_left_out() {
     let table = table(&[10; 100]);
     let row_bytes = table.codec().row_bytes() as u64;
     let budget = |rows: u64, ranges| Budget { bytes: rows * row_bytes, ranges };
-    let of =
-        |ranked: &[u32], budget| plan(&table, ranked, &budget).iter().map(|at| (at.start, at.end)).collect::<Vec<_>>();
+    let line = Line::of([&table]);
+    let of = |ranked: &[u32], budget| {
+        line.plan(ranked, &budget).iter().map(|(_, at)| (at.start, at.end)).collect::<Vec<_>>()
+    };
     assert_eq!(of(&[40, 42, 41, 90], budget(40, 2)), [(40, 43), (90, 91)]);
     assert_eq!(of(&[40, 42, 90], budget(40, 1)), [(40, 43)]);
     assert_eq!(of(&[40, 42, 90], budget(5, 3)), [(40, 41)], "the nearest is read, whatever it takes");
@@ -58,11 +63,23 @@ fn neighbours_are_read_through_and_stragglers_left_out() {
 }
 
 #[test]
+fn leaves_of_several_tables_share_a_budget_and_no_stretch() {
+    let tables = [table(&[10; 3]), table(&[10; 5])];
+    let line = Line::of(&tables);
+    let row_bytes = tables[0].codec().row_bytes() as u64;
+    // The last of the first table and the first of the second: 2 and 4.
+    let plan = |ranges| line.plan(&[4, 2, 5, 8], &Budget { bytes: 40 * row_bytes, ranges });
+    assert_eq!(plan(3), [(0, 2..3), (1, 0..2), (1, 4..5)]);
+    assert_eq!(plan(1), [(1, 0..2)]);
+}
+
+#[test]
 fn leaves_far_beyond_the_nearest_are_not_ranked() {
     let view = |apart: f32| LeafView { base: apart * apart, apart, rank: apart * apart };
-    assert_eq!(rank(&[view(3.0), view(1.0), view(1.4), view(1.6)], Space::L2, 1.5), [1, 2]);
-    assert_eq!(rank(&[view(f32::NAN), view(f32::INFINITY)], Space::L2, 1.5)[0], 1);
-    assert!(rank(&[], Space::L2, 1.5).is_empty());
+    let of = |views: &[LeafView]| rank((0..).zip(views).collect(), Space::L2, 1.5);
+    assert_eq!(of(&[view(3.0), view(1.0), view(1.4), view(1.6)]), [1, 2]);
+    assert_eq!(of(&[view(f32::NAN), view(f32::INFINITY)])[0], 1);
+    assert!(of(&[]).is_empty());
 }
 
 #[test]

@@ -50,9 +50,10 @@ proptest! {
         bytes[at..end].copy_from_slice(&to[..end - at]);
         if let Ok(table) = Table::decode(&bytes) {
             let query = table.frame().query(&vectors(1, table.codec().dimension, 5));
-            let ranked = crate::probe::rank(&table.views(&query), table.frame().space(), 1.5);
-            let plan = crate::probe::plan(&table, &ranked, &crate::probe::Budget { bytes: 5_000, ranges: 3 });
-            prop_assert!(plan.iter().all(|leaves| leaves.end <= table.leaves()));
+            let line = crate::probe::Line::of([&table]);
+            let ranked = line.rank([&table.views(&query)[..]], 1.5);
+            let plan = line.plan(&ranked, &crate::probe::Budget { bytes: 5_000, ranges: 3 });
+            prop_assert!(plan.iter().all(|(_, leaves)| leaves.end <= table.leaves()));
         }
     }
 
