@@ -7,6 +7,7 @@ use crate::spill::Spill;
 use model::Space;
 use std::io;
 use std::ops::Range;
+use text::Words;
 use vector::cluster::{balance, train};
 use vector::codes::LeafWriter;
 use vector::planes::DIMENSION_MAX;
@@ -20,6 +21,8 @@ pub struct Indexing {
     /// Segments get a text index whose rows take at least this, in bytes. Of smaller ones a filter reads the rows themselves: one
     /// get. (Those of so many bytes wait for it in memory.)
     pub text_from_bytes: u64,
+    /// How words of documents are indexed, for BM25, where documents are. They usually are not: no request asks for them.
+    pub words: Option<Words>,
     /// Rows that a leaf should have.
     pub leaf_rows: u32,
     /// Threads that compute; with one, nothing runs beside the caller.
@@ -42,7 +45,7 @@ const CENTROIDS_HELD: usize = 4;
 impl Indexing {
     /// As is good for most, on so many threads.
     pub fn on(threads: usize) -> Self {
-        Indexing { from_bytes: FLAT_BYTES, text_from_bytes: SCAN_BYTES, leaf_rows: LEAF_ROWS, threads }
+        Indexing { from_bytes: FLAT_BYTES, text_from_bytes: SCAN_BYTES, words: None, leaf_rows: LEAF_ROWS, threads }
     }
 
     /// Whether a segment of so many rows gets a leaf index.

@@ -8,7 +8,7 @@ use segment::row::RowView;
 use serde_json::{Value, json};
 use std::mem;
 use std::thread::{self, JoinHandle};
-use text::{Builder, Built, Options, Row, Types};
+use text::{Builder, Built, Options, Row, Types, Words};
 
 /// Rows with so many bytes to index are handed over together.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -44,11 +44,10 @@ pub(crate) struct TextRow {
 pub(crate) type Indexed = Result<(Builder, Vec<Built>), CompactError>;
 
 impl TextWriter {
-    /// For rows of a collection with this `schema`: they get an index if they take `from_bytes`, and until they do they are held
-    /// in memory.
-    pub(crate) fn new(schema: &Value, from_bytes: u64, memory_bytes: usize) -> Self {
+    /// Rows get an index if they take `from_bytes`, and until they do they are held in memory.
+    pub(crate) fn new(options: Options, from_bytes: u64, memory_bytes: usize) -> Self {
         TextWriter {
-            options: options(schema),
+            options,
             part_bytes: (memory_bytes / MEMORY_SHARES).max(PART_BYTES_MIN),
             from_bytes,
             bytes: 0,
@@ -107,9 +106,9 @@ impl From<serde_json::Error> for CompactError {
     }
 }
 
-/// What a collection with this `schema` indexes: what filters may use, by the rule that the gateway refuses filters by. Words are
-/// not, as nothing asks for them.
-fn options(schema: &Value) -> Options {
+/// What a collection with this `schema` indexes: what filters may use, by the rule that the gateway refuses filters by, and
+/// `words` of documents where these are indexed at all.
+pub(crate) fn options(schema: &Value, words: Option<Words>) -> Options {
     let types = |schema: &Value, key: &str| {
         let is_on = |group: &str| schema::is_on(schema, key, group, &format!("{group}_inverted_index"));
         Types { string: is_on("string"), int: is_on("int"), float: is_on("float"), bool: is_on("bool") }
@@ -117,7 +116,8 @@ fn options(schema: &Value) -> Options {
     let defaults = types(&json!({ "defaults": schema["defaults"] }), "");
     let keys = schema["keys"].as_object().into_iter().flatten().filter(|(key, _)| *key != schema::DOCUMENT);
     let keys = keys.map(|(key, _)| (key.clone(), types(schema, key))).filter(|(_, own)| *own != defaults).collect();
-    Options { defaults, keys, documents: schema::is_on(schema, schema::DOCUMENT, "string", "fts_index"), words: None }
+    let documents = schema::is_on(schema, schema::DOCUMENT, "string", "fts_index");
+    Options { defaults, keys, documents, words: words.filter(|_| documents) }
 }
 
 /// Work that runs on a thread of its own, or, where there is but one thread, was done at once.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_a_schema_switches_off_is_not_indexed() {
-        let check = |schema: Value, expect: Options| assert_eq!(options(&schema), expect, "{schema}");
+        let check = |schema: Value, expect: Options| assert_eq!(options(&schema, None), expect, "{schema}");
         let keys = |key: &str, types: Types| BTreeMap::from([(key.to_owned(), types)]);
         let (all, on) = (Types::ALL, Options::default);
         for unknown in [json!({}), json!(null), json!([1]), json!({"keys": [], "defaults": {"int": 3}})] {

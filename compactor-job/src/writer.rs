@@ -56,13 +56,14 @@ impl From<io::Error> for CompactError {
 impl<S: ObjectStore, C: Catalog + Maintenance, R: Runtime> Compactor<'_, S, C, R> {
     /// A segment of the collection with this `row`, which will have about so many rows.
     pub(crate) fn writer(&self, row: &CollectionRow, dimension: usize, rows: u64) -> SegmentWriter {
+        let options = texts::options(&row.schema, self.indexing.words);
         let is_indexed = rows > 0 && self.indexing.is_worth_it(rows, dimension);
         SegmentWriter {
             prefix: keys::segment(row.id, row.gc_epoch, self.nonce(row)),
             space: row.configuration.space,
             builder: if is_indexed { Builder::without_codes(dimension) } else { Builder::new(dimension) },
             rows: is_indexed.then(|| Spill::new(dimension, &self.scratch)),
-            texts: TextWriter::new(&row.schema, self.indexing.text_from_bytes, self.memory_bytes),
+            texts: TextWriter::new(options, self.indexing.text_from_bytes, self.memory_bytes),
         }
     }
 

@@ -141,8 +141,10 @@ impl Deployment {
         let executors = executors.collect::<Result<_>>().map_err(|error| error.to_string())?;
         let catalog = HranaConfig { url: required("CATALOG_URL")?, token: text("CATALOG_TOKEN") };
         let catalog = HranaCatalog::new(catalog, runtime).map_err(|error| error.to_string())?;
+        let number = |text: String| text.parse().map_err(|_| "PATTERN_CHARS_MAX is not a number".to_owned());
         let settings = Settings {
             allow_reset: is_on("ALLOW_RESET"),
+            pattern_chars_max: text("PATTERN_CHARS_MAX").map(number).transpose()?,
             store_name: key_safe(&store.name()),
             log: |line| console_error!("{line}"),
         };

@@ -17,6 +17,7 @@ mod lane;
 pub mod memory;
 pub mod placement;
 pub mod pool;
+mod quotas;
 mod reads;
 pub mod routes;
 mod spent;
@@ -54,6 +55,8 @@ pub trait Executors {
 pub struct Settings {
     /// Whether `POST /api/v2/reset` may remove everything.
     pub allow_reset: bool,
+    /// Longest pattern that documents may be looked through for, in characters; `None` is as long as a body can be.
+    pub pattern_chars_max: Option<usize>,
     /// Where the bucket is, as text that is safe in an object key: a store is probed once for each.
     pub store_name: String,
     /// Takes a line that says what went wrong inside. Never a secret.

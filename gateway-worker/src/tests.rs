@@ -97,6 +97,9 @@ forward! {
     ping() -> ();
 }
 
+/// What one deployment allows.
+const PATTERN_CHARS_MAX: usize = 256;
+
 struct World {
     store: Faulty<MemoryStore, NativeRuntime>,
     catalog: CountingCatalog,
@@ -139,7 +142,12 @@ impl World {
             executors: ColdExecutor { store: self.store.store().clone(), before: hook },
             runtime: self.runtime.clone(),
             memory,
-            settings: Settings { allow_reset: true, store_name: "memory".to_owned(), log: |_| {} },
+            settings: Settings {
+                allow_reset: true,
+                pattern_chars_max: Some(PATTERN_CHARS_MAX),
+                store_name: "memory".to_owned(),
+                log: |_| {},
+            },
             written: RefCell::default(),
             spent: Spent::default(),
         };
@@ -358,6 +366,29 @@ impl ObjectStore for Careless {
 }
 
 #[tokio::test]
+async fn patterns_may_be_as_long_as_the_deployment_allows() {
+    let world = World::new();
+    let collection = world.collection("docs").await;
+    world.add(&collection, "a").await;
+    let pattern = |chars: usize| "ß".repeat(chars);
+    for operator in ["$contains", "$not_contains", "$regex", "$not_regex"] {
+        for (chars, expect) in [(PATTERN_CHARS_MAX, 200), (PATTERN_CHARS_MAX + 1, 422)] {
+            let filter = json!({ "$or": [{ operator: pattern(chars) }, { "$contains": "a" }] });
+            for verb in ["get", "query", "delete"] {
+                let body = json!({ "where_document": filter, "query_embeddings": [[1.0, 2.0]] });
+                let (status, answer) = world.post(&format!("{collection}/{verb}"), body).await;
+                assert_eq!(status.as_u16(), expect, "{verb} {operator} {chars}: {answer}");
+                let is_quota = answer["message"].as_str().is_some_and(|text| text.starts_with("Quota exceeded: "));
+                assert_eq!(is_quota, expect == 422, "{answer}");
+            }
+            world.add(&collection, "a").await;
+        }
+    }
+    let body = json!({ "where": { "name": pattern(1_000) } });
+    assert_eq!(world.post(&format!("{collection}/get"), body).await.0, StatusCode::OK, "values are no patterns");
+}
+
+#[tokio::test]
 async fn a_store_that_ignores_conditions_is_not_written_to() {
     let world = World::new();
     let collection = world.collection("docs").await;
@@ -368,7 +399,12 @@ async fn a_store_that_ignores_conditions_is_not_written_to() {
         executors: ColdExecutor { store: store.clone(), before: &Nothing },
         runtime: world.runtime.clone(),
         memory: &world.memory,
-        settings: Settings { allow_reset: false, store_name: "careless".to_owned(), log: |_| {} },
+        settings: Settings {
+            allow_reset: false,
+            pattern_chars_max: None,
+            store_name: "careless".to_owned(),
+            log: |_| {},
+        },
         written: RefCell::default(),
         spent: Spent::default(),
     };

@@ -56,7 +56,7 @@ impl Runtime for World {
 }
 
 /// Leaves of few rows, so that the few there are fill some, and merges keep, split and dissolve them.
-const INDEXING: Indexing = Indexing { from_bytes: 0, text_from_bytes: 0, leaf_rows: 2, threads: 1 };
+const INDEXING: Indexing = Indexing { from_bytes: 0, text_from_bytes: 0, words: None, leaf_rows: 2, threads: 1 };
 
 /// One of the things that happen to a collection.
 #[derive(Clone, Debug)]

@@ -516,7 +516,12 @@ impl World {
             executors: Pool { world: self },
             runtime,
             memory: &memory,
-            settings: Settings { allow_reset: false, store_name: STORE_NAME.to_owned(), log: |_| {} },
+            settings: Settings {
+                allow_reset: false,
+                pattern_chars_max: None,
+                store_name: STORE_NAME.to_owned(),
+                log: |_| {},
+            },
             written: RefCell::default(),
             spent: Spent::default(),
         };

@@ -10,12 +10,16 @@ use crate::verify;
 use bytes::Bytes;
 use catalog::{MemoryCatalog, PublishFrom};
 use model::{CollectionId, Manifest, Position};
+use roaring::RoaringBitmap;
 use runtime::ManualRuntime;
 use segment::TextHead;
 use segment::row::Row;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use storage::{MemoryStore, PutMode};
-use text::TextIndex;
+use std::rc::Rc;
+use storage::{MemoryStore, Observed, PutMode, Reads};
+use stored::{Base, Place, Ranked, StoredReader};
+use text::{TextIndex, Words};
 
 const ID: CollectionId = CollectionId::from_u128(7);
 
@@ -186,4 +190,63 @@ async fn verify_finds_the_text_index_of_other_rows() {
     }
     world.publish(&SegmentRef { text: other.text, ..segment.clone() }).await;
     assert_eq!(world.broken().await, [format!("{} has the text index of another segment", segment.prefix)]);
+}
+
+impl World {
+    /// A segment of `rows` with indexed words, if `words`. (By itself each would have the same name.)
+    async fn write_as(&self, name: &str, rows: &[Row], words: Option<Words>) -> SegmentRef {
+        let segment = self.write(rows, Indexing { words, ..always(1) }).await.unwrap();
+        for (object, body) in self.objects(&segment).await {
+            self.put(&format!("{name}/{object}"), body).await;
+            self.store.delete(&format!("{}/{object}", segment.prefix)).await.unwrap();
+        }
+        SegmentRef { prefix: name.to_owned(), ..segment }
+    }
+
+    /// The best five rows of `segments` for `text`, of those that `is_among` names, and in how many waves they were found.
+    async fn rank(&self, segments: &[SegmentRef], text: &str, is_among: fn(Place) -> bool) -> (Ranked, u32) {
+        let reads = Rc::<Reads>::default();
+        let store = Observed::new(self.store.clone(), Rc::clone(&reads));
+        let base = Base::new(Manifest { segments: segments.to_vec(), ..Manifest::default() }, None);
+        let stored = StoredReader { store: &store, blocks: &RefCell::default(), room: &0, tally: None };
+        stored.open_texts(&base).await.unwrap();
+        let rows = |number: u32| (0..segments[number as usize].rows).map(move |row| Place { segment: number, row });
+        let among = |number: u32| rows(number).filter(|place| is_among(*place)).map(|place| place.row);
+        let among: Vec<RoaringBitmap> = (0..).zip(segments).map(|(number, _)| among(number).collect()).collect();
+        let ranked = stored.rank(&base, text, 5, &among).await.unwrap();
+        (ranked, reads.answered().iter().map(|read| read.wave).max().unwrap_or(0))
+    }
+}
+
+/// How rows are divided into segments makes no difference to scores, and three waves find them.
+#[tokio::test]
+async fn the_best_documents_are_those_of_all_segments() {
+    let (world, mut rows) = (World::new().await, rows(300, 20));
+    for row in &mut rows {
+        row.document =
+            row.document.take().map(|text| text + ["oak", "oak oak ash", "", "elm"][row.position.0 as usize % 4]);
+    }
+    let words = Some(Words::default());
+    let whole = [world.write_as("whole", &rows, words).await];
+    let halves =
+        [world.write_as("first", &rows[..100], words).await, world.write_as("second", &rows[100..], words).await];
+    let all: fn(Place) -> bool = |_| true;
+    for text in ["oak", "Ash and elm", "oak ash elm oak", "nowhere", ""] {
+        let (of_whole, waves) = world.rank(&whole, text, all).await;
+        assert!(waves <= 3 && of_whole.unindexed.is_empty(), "{text}: {waves} waves");
+        let (of_halves, waves) = world.rank(&halves, text, all).await;
+        assert!(waves <= 3, "{text}: {waves} waves");
+        let in_whole = |(place, score): &(Place, f32)| (place.row + 100 * place.segment, *score);
+        let rows = |ranked: &Ranked| ranked.rows.iter().map(in_whole).collect::<Vec<_>>();
+        assert_eq!(rows(&of_whole), rows(&of_halves), "{text}");
+        assert_eq!(of_whole.rows.is_empty(), !text.to_lowercase().contains(['o', 'e']) || text == "nowhere", "{text}");
+        assert!(of_whole.rows.is_sorted_by(|a, b| a.1 >= b.1), "{text}: {of_whole:?}");
+    }
+    let (few, _) = world.rank(&halves, "oak", |place| place.segment == 1 && place.row < 8).await;
+    assert!(few.rows.len() < 5 && few.rows.iter().all(|(place, _)| place.segment == 1 && place.row < 8), "{few:?}");
+
+    let without = world.write_as("without", &rows[..30], None).await;
+    let (ranked, _) = world.rank(&[without, halves[1].clone()], "oak", all).await;
+    assert_eq!(ranked.unindexed, [0]);
+    assert!(ranked.rows.iter().all(|(place, _)| place.segment == 1));
 }

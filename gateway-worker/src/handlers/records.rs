@@ -6,7 +6,7 @@ use crate::reads::{ReadOptions, check_scope};
 use crate::routes::{Scope, Verb};
 use crate::wire::records::{self, Batch, Delete, ReadRequest};
 use crate::wire::{ApiError, body, responses, schema, unbuilt};
-use crate::{Executors, Gateway};
+use crate::{Executors, Gateway, quotas};
 use catalog::Catalog;
 use http::StatusCode;
 use model::{CollectionId, Filter};
@@ -39,6 +39,8 @@ where
 {
     let key = if verb.writes() { call.key()? } else { None };
     let request = Request::of(verb, call)?;
+    let action = request.action();
+    request.filters().try_for_each(|filter| quotas::check_patterns(&gateway.settings, filter, action))?;
     let id = CollectionId::parse(id).ok_or_else(ApiError::collection_id_malformed)?;
     let records = Records { gateway, scope, id, key };
     match request {
@@ -91,6 +93,30 @@ impl Request {
             Verb::ForkCount => refusal("Count forks is unsupported for local chroma"),
             Verb::IndexingStatus => Request::IndexingStatus,
         })
+    }
+}
+
+impl Request {
+    /// What its records must satisfy.
+    fn filters(&self) -> impl Iterator<Item = &Filter> {
+        let (read, filters): (Option<&Read>, &[Filter]) = match self {
+            Request::Get(request, _) | Request::Query(request, _) => (Some(&request.read), &[]),
+            Request::Delete(Delete::Matching(read)) => (Some(read), &[]),
+            Request::Unbuilt { filters, .. } => (None, filters),
+            Request::Write(..) | Request::Delete(_) | Request::Count(_) | Request::IndexingStatus => (None, &[]),
+        };
+        read.and_then(Read::filter).into_iter().chain(filters)
+    }
+
+    /// As messages about quotas call it.
+    fn action(&self) -> &'static str {
+        match self {
+            Request::Get(..) => "Get",
+            Request::Query(..) => "Query",
+            Request::Delete(_) => "Delete",
+            Request::Unbuilt { .. } => "Search",
+            Request::Write(..) | Request::Count(_) | Request::IndexingStatus => "Other",
+        }
     }
 }
 

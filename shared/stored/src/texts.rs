@@ -18,7 +18,7 @@ impl OpenSegment {
         self.named.text.as_ref().map_or(&[], |_| self.texts.get().expect("text indexes were opened"))
     }
 
-    fn damaged_text(&self, error: &TextError) -> StoredError {
+    pub(crate) fn damaged_text(&self, error: &TextError) -> StoredError {
         StoredError::Corrupt(format!("{}: {error}", self.named.prefix))
     }
 
