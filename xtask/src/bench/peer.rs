@@ -1,6 +1,7 @@
 //! Reads and writes of real records on both servers: rates, latencies, recall. What it asks is in `bench/peer`; many queries at
 //! once are asked from here, by a client that leaves the processor to the servers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +11,7 @@ use anyhow::Result;
 use serde_json::json;
 use stack::{Config, Part, Stack, StoreAdmin};
 
+use super::bucket::Bucket;
 use super::collection::Collection;
 use super::cpu;
 use super::load::{self, Measured};
@@ -39,7 +41,7 @@ pub(crate) struct Arguments {
     seconds: u64,
 }
 
-/// Prints a figure a line, for the original, for us, and their ratio.
+/// Prints a figure a line, for the original, for us, and their ratio; then what both store.
 pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<()> {
     let programs = test::optimised_programs(place, &build::DEPLOYED)?;
     let stack = Stack::start(Config::new(programs.clone(), data.join("opal")))?;
@@ -50,15 +52,34 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
     peer.args(["--queries", &QUERIES.to_string()]).arg("--compactor").arg(&programs.compactor);
     peer.envs([("PYTHONDONTWRITEBYTECODE", "1"), ("OPENBLAS_NUM_THREADS", "1")]).envs(stack.compactor_env());
     sh::step("measuring the original server, then ours", &mut peer)?;
-    rates(arguments, &original, &stack)?;
+    let mut records = Records::load(Some(&arguments.data), usize::MAX)?;
+    let queries = records.vectors.split_off(records.len() - QUERIES);
+    rates(arguments, &queries, &original, &stack)?;
+    sizes(place, arguments, &records, &data.join("original"), &stack)?;
     stack.stop();
     Ok(())
 }
 
+/// What both store, beside the bytes of all documents and metadata, as JSON.
+fn sizes(place: &Place, arguments: &Arguments, records: &Records, original: &Path, stack: &Stack) -> Result<()> {
+    let texts = records.documents.iter().map(String::len).zip(&records.metadatas);
+    let texts: usize =
+        texts.take(arguments.records as usize).map(|(document, metadata)| document + metadata.to_string().len()).sum();
+    let mut stored = Command::new(tools::python(place)?);
+    stored.arg(place.root.join("bench/peer/stored.py")).arg(original).env("PYTHONDONTWRITEBYTECODE", "1");
+    let theirs: BTreeMap<String, u64> = serde_json::from_str(&sh::output(&mut stored)?)?;
+    let own = Collection::find(&stack.gateway_url(), NAME)?;
+    let own = Bucket::of(stack)?.stored(&own.id)?;
+    println!("\nstored, in bytes a byte of documents and metadata, which are {texts}");
+    let print =
+        |whose: &str, part: &str, bytes: u64| println!("{whose:<14}{part:<40}{:>8.3}", bytes as f64 / texts as f64);
+    theirs.iter().for_each(|(part, bytes)| print("the original", part, *bytes));
+    own.iter().for_each(|(part, bytes)| print("ours", part, *bytes));
+    Ok(())
+}
+
 /// Queries by one connection and by many, of both servers.
-fn rates(arguments: &Arguments, original: &Original, stack: &Stack) -> Result<()> {
-    let mut records = Records::load(Some(&arguments.data), usize::MAX)?;
-    let queries = records.vectors.split_off(records.len() - QUERIES);
+fn rates(arguments: &Arguments, queries: &[Vec<f32>], original: &Original, stack: &Stack) -> Result<()> {
     let body = |vector: &Vec<f32>| json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
     let bodies: Vec<Vec<u8>> = queries.iter().map(|vector| body(vector).to_string().into_bytes()).collect();
     let ours: Vec<u32> = Part::ALL.into_iter().filter_map(|part| stack.pid(part)).collect();
