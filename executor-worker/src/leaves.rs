@@ -167,7 +167,8 @@ fn filtered_times(search: &Search<'_>, indexes: &[At<'_>]) -> usize {
     let rows: u64 = indexes.iter().map(|at| u64::from(at.index.rows())).sum();
     let possible: u64 = indexes.iter().map(|at| search.possible(at.segment)).sum();
     match rows / possible.max(1) {
-        0..3 => 1,
+        0..2 => 1,
+        2 => 2,
         3..30 => 3,
         30..300 => 4,
         _ => 6,

@@ -27,10 +27,10 @@ pub struct Effort {
 impl Effort {
     /// For the `k` nearest of vectors of `dimension` numbers, where leaves and rows are read from a store.
     ///
-    /// Up to 18 ranges (22 above 1024 dimensions) while `k` is small, a few more for each result beyond ten. How these were
+    /// Up to 16 ranges (20 above 1024 dimensions) while `k` is small, a few more for each result beyond ten. How these were
     /// chosen: `docs/decisions/0006-leaf-index.md`.
     pub fn cold(dimension: usize, k: usize) -> Self {
-        let (leaf_ranges, row_ranges) = if dimension > 1024 { (12, 10) } else { (10, 8) };
+        let (leaf_ranges, row_ranges) = if dimension > 1024 { (11, 9) } else { (9, 7) };
         let rerank = Rerank {
             k,
             rows: (10 * k).clamp(100, 1000).max(k),

@@ -82,7 +82,7 @@ fn sizes(place: &Place, arguments: &Arguments, records: &Records, original: &Pat
 fn rates(arguments: &Arguments, queries: &[Vec<f32>], original: &Original, stack: &Stack) -> Result<()> {
     let body = |vector: &Vec<f32>| json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
     let bodies: Vec<Vec<u8>> = queries.iter().map(|vector| body(vector).to_string().into_bytes()).collect();
-    let ours: Vec<u32> = Part::ALL.into_iter().filter_map(|part| stack.pid(part)).collect();
+    let ours: Vec<u32> = OURS.into_iter().filter_map(|(part, _)| stack.pid(part)).collect();
     let (theirs, own) = (Collection::find(original.url(), NAME)?, Collection::find(&stack.gateway_url(), NAME)?);
     let servers = [
         Asked { name: "the original", collection: &theirs, verb: "query", pids: vec![original.pid()], store: None },
@@ -102,10 +102,17 @@ fn rates(arguments: &Arguments, queries: &[Vec<f32>], original: &Original, stack
             let rate = server.ask(&bodies, connections, Duration::from_secs(arguments.seconds))?;
             let first = first.get_or_insert_with(|| rate.clone());
             println!("{:<18}{rate}{:>14.2}{:>11.2}", server.name, rate.p50 / first.p50, rate.a_second / first.a_second);
+            if server.store.is_some() {
+                let each = OURS.iter().zip(&rate.server_cpu_ms).map(|((_, name), ms)| format!("{name} {ms:.2}"));
+                println!("{:<18}of that processor time: {}", "", each.collect::<Vec<_>>().join(", "));
+            }
         }
     }
     Ok(())
 }
+
+/// Our processes, as they are called in what is printed.
+const OURS: [(Part, &str); 3] = [(Part::Workers, "Workers"), (Part::Catalog, "catalog"), (Part::Store, "store")];
 
 const HEADINGS: &str = "                    p50 ms   p99 ms  queries/s  server CPU ms  client's share  GETs a query  ratios: p50  queries/s";
 
@@ -124,8 +131,8 @@ struct Rate {
     p50: f64,
     p99: f64,
     a_second: f64,
-    /// Milliseconds of processor time that a query takes.
-    server_cpu_ms: f64,
+    /// Milliseconds of processor time that a query takes, of each process.
+    server_cpu_ms: Vec<f64>,
     /// The client's part of all processor time.
     client_share: f64,
     /// Requests of a query to the store, if there is one.
@@ -139,7 +146,7 @@ impl Asked<'_> {
         ask(bodies.len(), Duration::MAX)?;
         let (servers, client, gets) = (self.cpu()?, cpu::seconds(std::process::id())?, self.gets()?);
         let measured = ask(usize::MAX, time)?;
-        let servers = self.cpu()? - servers;
+        let servers: Vec<f64> = self.cpu()?.iter().zip(servers).map(|(after, before)| after - before).collect();
         let client = cpu::seconds(std::process::id())? - client;
         let count = measured.writes as f64;
         let gets = self.gets()?.zip(gets).map(|(after, before)| (after - before) as f64 / count);
@@ -148,14 +155,14 @@ impl Asked<'_> {
             p50: ms(&measured, 0.5),
             p99: ms(&measured, 0.99),
             a_second: count / measured.elapsed.as_secs_f64(),
-            server_cpu_ms: servers * 1e3 / count,
-            client_share: client / (servers + client),
+            client_share: client / (servers.iter().sum::<f64>() + client),
+            server_cpu_ms: servers.iter().map(|seconds| seconds * 1e3 / count).collect(),
             gets,
         })
     }
 
-    fn cpu(&self) -> Result<f64> {
-        self.pids.iter().map(|pid| cpu::seconds(*pid)).sum()
+    fn cpu(&self) -> Result<Vec<f64>> {
+        self.pids.iter().map(|pid| cpu::seconds(*pid)).collect()
     }
 
     fn gets(&self) -> Result<Option<u64>> {
@@ -170,6 +177,7 @@ impl Asked<'_> {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rate { p50, p99, a_second, server_cpu_ms, client_share, gets } = self;
+        let server_cpu_ms: f64 = server_cpu_ms.iter().sum();
         let gets = gets.map_or_else(|| "-".to_owned(), |gets| format!("{gets:.2}"));
         write!(f, "{p50:>9.2}{p99:>9.2}{a_second:>11.1}{server_cpu_ms:>15.2}{:>14.0} %{gets:>14}", client_share * 100.0)
     }
