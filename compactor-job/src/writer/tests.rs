@@ -222,9 +222,8 @@ impl World {
 #[tokio::test]
 async fn the_best_documents_are_those_of_all_segments() {
     let (world, mut rows) = (World::new().await, rows(300, 20));
-    for row in &mut rows {
-        row.document =
-            row.document.take().map(|text| text + ["oak", "oak oak ash", "", "elm"][row.position.0 as usize % 4]);
+    for (row, more) in rows.iter_mut().zip(["oak", "oak oak ash", "", "elm"].into_iter().cycle()) {
+        row.document = row.document.take().map(|text| text + more);
     }
     let words = Some(Words::default());
     let whole = [world.write_as("whole", &rows, words).await];

@@ -1,7 +1,7 @@
 //! Which leaves a query reads, and which of their rows exactly: values in, values out.
 //!
 //! Both are choices of a few byte ranges: a read at a store takes as long as some hundred kilobytes of it, and there may be only
-//! so many. What is worth reading is known about ([`rank`], [`Estimate`]), bytes cost, and the best few stretches are found
+//! so many. What is worth reading is known about ([`Line::rank`], [`Estimate`]), bytes cost, and the best few stretches are found
 //! exactly: short gaps are read through, stragglers are left out.
 
 #![expect(clippy::cast_precision_loss, reason = "worth is a rough number")]
