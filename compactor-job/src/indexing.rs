@@ -4,10 +4,9 @@
 
 use crate::refile::{self, Before};
 use crate::spill::Spill;
-use model::Space;
+use model::{Space, Words};
 use std::io;
 use std::ops::Range;
-use text::Words;
 use vector::cluster::{balance, train};
 use vector::codes::LeafWriter;
 use vector::planes::DIMENSION_MAX;
@@ -21,7 +20,8 @@ pub struct Indexing {
     /// Segments get a text index whose rows take at least this, in bytes. Of smaller ones a filter reads the rows themselves: one
     /// get. (Those of so many bytes wait for it in memory.)
     pub text_from_bytes: u64,
-    /// How words of documents are indexed, for BM25, where documents are. They usually are not: no request asks for them.
+    /// How words of documents are indexed, for BM25, where documents are. They usually are not: a rank then looks through
+    /// the rows.
     pub words: Option<Words>,
     /// Rows that a leaf should have.
     pub leaf_rows: u32,

@@ -2,13 +2,13 @@
 //! other, beside the reading and uploading of rows if there are threads for it.
 
 use crate::work::CompactError;
-use model::{Metadata, schema};
+use model::{Metadata, Words, schema};
 use segment::TextBuilder;
 use segment::row::RowView;
 use serde_json::{Value, json};
 use std::mem;
 use std::thread::{self, JoinHandle};
-use text::{Builder, Built, Options, Row, Types, Words};
+use text::{Builder, Built, Options, Row, Types};
 
 /// Rows with so many bytes to index are handed over together.
 const BATCH_BYTES: usize = 512 * 1024;

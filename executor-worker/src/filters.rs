@@ -13,11 +13,11 @@ use stored::{Base, FilterSearch, Hidden, Place, Slots};
 use text::{Matches, Plan};
 
 /// What text indexes of a version keep between searches, in bytes.
-const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Rows that are looked at once are not kept if they are more than this.
 const KEPT_ROWS_MAX: usize = 4_096;
 /// Rows whose places are worked out together.
-const ROWS_TOGETHER: usize = 16 * 1024;
+pub(crate) const ROWS_TOGETHER: usize = 16 * 1024;
 
 /// A filter, and what is known of the visible stored rows that satisfy it.
 pub(crate) struct Passing {

@@ -1,7 +1,7 @@
 //! The query executor: runs a plan over what the bucket holds of a collection and answers exactly.
 //!
 //! It never reads the catalog (the plan carries the collection's row) and never writes anything. In reading order:
-//! [`Executor::run`], a read from plan to answer; `filters`, which stored rows satisfy a filter; `search`, what they contribute; [`cache`], what an isolate remembers between requests; [`Executor::handle`], the
+//! [`Executor::run`], a read from plan to answer; `filters`, which stored rows satisfy a filter; `search`, what they contribute, by `leaves` or `ranks`; [`cache`], what an isolate remembers between requests; [`Executor::handle`], the
 //! same over HTTP; `entry`, the Worker around it.
 //!
 //! The log above the segments is laid out in memory once, as far as there is room, and from then on only what is new is
@@ -12,6 +12,7 @@ pub mod cache;
 mod entry;
 mod filters;
 mod leaves;
+mod ranks;
 mod search;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use std::pin::pin;
 use storage::{ObjectStore, ObservedRead};
 pub use stored::Tally;
 use stored::{Base, Place, Slots, StoredError, StoredReader, Wanted, as_upsert};
-use text::Matches;
+use text::{Keywords, Matches};
 use wal::{Fragment, Reader, TailError};
 
 /// An executor for the length of one request.
@@ -98,10 +99,14 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         matches: Option<Vec<Matches>>,
         pulse: &Pulse,
     ) -> Result<Answer, PlanError> {
+        let keywords = match &plan.read {
+            Read::Rank { text, words, .. } => Some(Keywords::new(text, *words)),
+            _ => None,
+        };
         let (end, begun) = {
             let tail = tail.borrow();
             tail.check()?;
-            (tail.end, begin(plan, &version.base, &tail, matches)?)
+            (tail.end, begin(plan, &version.base, &tail, matches, keywords.as_ref())?)
         };
         let (hits, count) = match begun {
             Beginning::Answered(hits, count) => (hits, count),
@@ -123,21 +128,39 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         pulse: &Pulse,
     ) -> Result<(Vec<Vec<Hit>>, u64), PlanError> {
         let mut slots = Slots::new();
-        if !version.base.is_empty() {
+        if let Some(keywords) = search.keywords {
+            // What is in the log counts for the score of each document.
+            self.read_log(&mut scan, plan, version, tail, end, pulse).await?;
+            let _permit = self.cache.permit(stored_bytes(plan, &version.base), pulse, &self.runtime).await?;
+            Box::pin(self.ranked(&mut search, keywords, &mut scan)).await?;
+        } else if !version.base.is_empty() {
             let _permit = self.cache.permit(stored_bytes(plan, &version.base), pulse, &self.runtime).await?;
             let rivals;
             (rivals, slots) = Box::pin(self.rivals(&mut search)).await?;
             scan.compete(rivals);
         }
-        let must_read_log = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
-        let bytes = scan_bytes(&tail.borrow());
-        let _permit = if must_read_log { Some(self.cache.permit(bytes, pulse, &self.runtime).await?) } else { None };
-        Box::pin(self.read_again(&mut scan, version, tail, end, &self.reader(plan))).await?;
+        self.read_log(&mut scan, plan, version, tail, end, pulse).await?;
         let places: Vec<Place> = scan.wanted_rows().into_iter().map(Place::of_number).collect();
         self.stored().open_for(&version.base, &places, &slots).await?;
         let give = |place: Place, row: &segment::row::RowView<'_>| scan.give(place.number(), &as_upsert(row));
         self.stored().visit(&version.base, &places, &slots, give).await?;
         scan.finish()
+    }
+
+    /// Lets `scan` have what it asks for of the log.
+    async fn read_log(
+        &self,
+        scan: &mut Scan<'_>,
+        plan: &QueryPlan,
+        version: &Version,
+        tail: &RefCell<Tail>,
+        end: &LogEnd,
+        pulse: &Pulse,
+    ) -> Result<(), PlanError> {
+        let must_read = !tail.borrow().layer.overlay.holds_all_of(&plan.read);
+        let bytes = scan_bytes(&tail.borrow());
+        let _permit = if must_read { Some(self.cache.permit(bytes, pulse, &self.runtime).await?) } else { None };
+        Box::pin(self.read_again(scan, version, tail, end, &self.reader(plan))).await
     }
 
     fn stored(&self) -> StoredReader<'_, S> {
@@ -183,6 +206,12 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                         _ => Ok(()),
                     }
                 }
+                // With a filter its search opens them.
+                Read::Rank { .. } if filter.is_none() => {
+                    let (opened, texts) = join(stored.open(base), stored.open_texts(base)).await;
+                    Ok(opened.and(texts)?)
+                }
+                Read::Rank { .. } => Ok(stored.open(base).await?),
                 _ => Ok(stored.read_positions(base).await?),
             }
         };
@@ -339,10 +368,12 @@ fn begin<'r>(
     base: &'r Base,
     tail: &Tail,
     matches: Option<Vec<Matches>>,
+    keywords: Option<&'r Keywords>,
 ) -> Result<Beginning<'r>, PlanError> {
     let QueryPlan { source, read, .. } = plan;
     let visible = base.manifest.records - tail.layer.hidden.len();
     let scan = match read {
+        read if let Some(keywords) = keywords => Box::new(tail.layer.overlay.begin_rank(read, keywords)?),
         Read::Count => return Ok(Beginning::Answered(Vec::new(), visible + tail.layer.overlay.len() as u64)),
         read if base.is_empty() => match tail.layer.overlay.begin(source, read)? {
             Begun::Answered(hits, count) => return Ok(Beginning::Answered(hits, count)),
@@ -358,7 +389,7 @@ fn begin<'r>(
         Some((filter, matches)) => Some(Passing::new(filter, matches, base, &hidden)?),
         None => None,
     };
-    Ok(Beginning::Scan(scan, Box::new(Search { base, source, read, hidden, ids, passing })))
+    Ok(Beginning::Scan(scan, Box::new(Search { base, source, read, hidden, ids, passing, keywords })))
 }
 
 /// An error where a reader of the log waits.
@@ -394,6 +425,7 @@ fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
             let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
             leaves::bytes(base) + BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
         }
+        Read::Rank { .. } => BATCHES_BYTES + usize::try_from(limits::TEXT_RANK_BYTES_MAX).unwrap_or(usize::MAX),
         _ => BATCHES_BYTES,
     }
 }

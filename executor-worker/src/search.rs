@@ -12,6 +12,7 @@ use segment::row::RowView;
 use std::collections::{BTreeMap, BinaryHeap};
 use storage::ObjectStore;
 use stored::{Base, Block, Hidden, OpenSegment, Place, Slots, StoredError};
+use text::Keywords;
 
 /// A read of stored rows, as of a moment of the log above them.
 pub(crate) struct Search<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct Search<'a> {
     pub(crate) ids: Option<Vec<&'a str>>,
     /// The rows that satisfy its filter; `None` if it has none, or names ids.
     pub(crate) passing: Option<Passing>,
+    /// What it ranks by, if it ranks.
+    pub(crate) keywords: Option<&'a Keywords>,
 }
 
 /// Unsure rows of a page that are looked at together, at first.
@@ -48,8 +51,25 @@ impl Search<'_> {
         }
     }
 
-    fn numbers(&self) -> std::ops::Range<u32> {
+    pub(crate) fn numbers(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.base.segments.len()).expect("a manifest has few segments")
+    }
+
+    /// The live rows of segment number `segment` that the log does not hide, ascending.
+    pub(crate) fn unhidden(&self, segment: u32) -> impl Iterator<Item = Place> {
+        let places = (0..self.base.segments[segment as usize].named.rows).map(move |row| Place { segment, row });
+        places.filter(|place| self.base.is_live(*place) && !self.hidden.contains(*place))
+    }
+
+    /// The rows of segment number `segment` that are hits for sure, but for what ranks them, ascending.
+    pub(crate) fn visible(&self, segment: u32) -> Box<dyn Iterator<Item = Place> + '_> {
+        match &self.passing {
+            Some(passing) => {
+                let sure = passing.rows(segment).filter(|(_, is_sure)| *is_sure);
+                Box::new(sure.map(|(place, _)| place))
+            }
+            None => Box::new(self.unhidden(segment)),
+        }
     }
 
     /// Rows of segment number `segment` that may be hits, at most.
@@ -100,7 +120,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// rows of some candidates. Of rows that text indexes are unsure of as many are looked at as it takes.
     pub(crate) async fn rivals(&self, search: &mut Search<'_>) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
         match search.read {
-            Read::Count => Ok((Vec::new(), Slots::new())),
+            Read::Count | Read::Rank { .. } => Ok((Vec::new(), Slots::new())),
             Read::Query { vectors, n_results, filter, .. } => {
                 let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
                 let mut lists: Vec<Nearest<'_>> =
@@ -217,7 +237,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Hands the visible rows with these `ids` that satisfy the filter to `take`.
     ///
     /// Errors: [`PlanError::UnknownId`] if a query without a filter asks for an id that is not there.
-    async fn named(
+    pub(crate) async fn named(
         &self,
         search: &Search<'_>,
         ids: &[&str],
@@ -330,7 +350,7 @@ fn at_position(position: Position, place: Place) -> Rival {
     Rival { distance: 0.0, position, place: place.number() }
 }
 
-fn rivals(nearest: TopK<(Position, Place)>) -> Vec<Rival> {
+pub(crate) fn rivals(nearest: TopK<(Position, Place)>) -> Vec<Rival> {
     let rival = |ranked: query::top_k::Ranked<(Position, Place)>| Rival {
         distance: ranked.distance,
         position: ranked.row.0,

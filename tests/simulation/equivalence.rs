@@ -15,7 +15,10 @@ use compactor_job::verify;
 use compactor_job::work::Compact;
 use executor_worker::{Executor, Tally, cache::Cache};
 use futures_util::FutureExt;
-use model::{CollectionId, CollectionRow, Configuration, Operation, OperationKind, RecordId, Space, Timestamp, limits};
+use model::{
+    CollectionId, CollectionRow, Configuration, Language, Operation, OperationKind, RecordId, Space, Timestamp, Words,
+    limits,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -66,8 +69,8 @@ enum Event {
     /// A large request: its rows fill several batches.
     WriteLarge(Vec<Operation>),
     /// The compactor has so many bytes of memory, and segments get a leaf index from so many bytes of codes on, and a text index
-    /// from so many bytes of rows.
-    Compact(usize, u64),
+    /// from so many bytes of rows, perhaps with words.
+    Compact(usize, u64, Option<Words>),
     /// Everything that is older than so many ms is collected; D has passed.
     Collect(u64),
     /// A read, with the row as it was so many events ago, by a warm executor or a cold one.
@@ -78,11 +81,18 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => vec(testing::operation(), 1..6).prop_map(Event::Write),
         1 => vec(testing::operation(), 1..12).prop_map(Event::WriteLarge),
-        3 => (select(vec![1_usize, 4_000, 1 << 30]), select(vec![0, 100, u64::MAX]))
-            .prop_map(|(memory_bytes, from_bytes)| Event::Compact(memory_bytes, from_bytes)),
+        3 => (select(vec![1_usize, 4_000, 1 << 30]), select(vec![0, 100, u64::MAX]), words())
+            .prop_map(|(memory_bytes, from_bytes, words)| Event::Compact(memory_bytes, from_bytes, words)),
         1 => select(vec![0_u64, 60_000]).prop_map(Event::Collect),
         8 => (testing::read(), 0usize..4, any::<bool>()).prop_map(|(read, age, cold)| Event::Read(read, age, cold)),
+        2 => (testing::rank(), 0usize..4, any::<bool>()).prop_map(|(read, age, cold)| Event::Read(read, age, cold)),
     ]
+}
+
+/// None, those of ranks, or others.
+fn words() -> impl Strategy<Value = Option<Words>> {
+    let stemmed = Words { stem: Some(Language::English), stop_words: None };
+    select(vec![None, Some(Words::default()), Some(stemmed)])
 }
 
 struct Collection {
@@ -149,8 +159,8 @@ impl Collection {
         operations.into_iter().for_each(|operation| self.plain.apply(operation));
     }
 
-    async fn compact(&mut self, memory_bytes: usize, from_bytes: u64) {
-        let indexing = Indexing { from_bytes, text_from_bytes: from_bytes, ..INDEXING };
+    async fn compact(&mut self, memory_bytes: usize, from_bytes: u64, words: Option<Words>) {
+        let indexing = Indexing { from_bytes, text_from_bytes: from_bytes, words, ..INDEXING };
         self.compact_as(memory_bytes, indexing).await;
     }
 
@@ -219,12 +229,38 @@ impl Collection {
         let cold = Cache::default();
         let cache = if is_cold { &cold } else { &self.warm };
         let answer = self.ask(cache, row, read, ReadLevel::IndexAndWal).await;
+        if let Read::Rank { .. } = read {
+            return is_ranked(answer.expect("an answer").0, &self.plain, read);
+        }
         prop_assert_eq!(answer, self.plain.answer(space, read), "{:?} under generation {}", read, row.generation);
         let newest = &self.rows[self.rows.len() - 1];
         let answer = self.ask(cache, newest, read, ReadLevel::IndexOnly).await;
         prop_assert_eq!(answer, self.compacted.answer(space, read), "{:?} of the index alone", read);
         Ok(())
     }
+}
+
+/// Whether these are hits of a rank, as many as there are, best first. (What was deleted counts for scores until it is merged
+/// away, so that scores are not those of the model.)
+fn is_ranked(mut lists: Vec<Vec<Hit>>, plain: &Plain, read: &Read) -> Result<(), TestCaseError> {
+    let hits = lists.pop().expect("a list");
+    prop_assert!(lists.is_empty() && hits.is_sorted_by_key(|hit| hit.distance), "{:?}", hits);
+    let Read::Rank { n_results, .. } = read else { unreachable!("it is a rank") };
+    let mut unlimited = read.clone();
+    if let Read::Rank { n_results, .. } = &mut unlimited {
+        *n_results = u64::MAX;
+    }
+    let mut all = plain.answer(Space::L2, &unlimited).expect("an answer").0.concat();
+    let wanted = all.len().min(usize::try_from(*n_results).expect("it is small"));
+    prop_assert_eq!(hits.len(), wanted, "{:?}", read);
+    all.iter_mut().for_each(|hit| hit.distance = None);
+    for hit in hits {
+        let hit = Hit { distance: None, ..hit };
+        let at = all.iter().position(|other| *other == hit);
+        prop_assert!(at.is_some(), "{:?}: {:?}", read, hit);
+        at.map(|at| all.swap_remove(at));
+    }
+    Ok(())
 }
 
 impl Collection {
@@ -253,7 +289,9 @@ async fn lives_through(space: Space, events: Vec<Event>) -> Result<u64, TestCase
             Event::WriteLarge(operations) => {
                 collection.write(operations.into_iter().map(enlarged).collect()).await;
             }
-            Event::Compact(memory_bytes, from_bytes) => collection.compact(memory_bytes, from_bytes).await,
+            Event::Compact(memory_bytes, from_bytes, words) => {
+                collection.compact(memory_bytes, from_bytes, words).await;
+            }
             Event::Collect(grace_ms) => collection.collect(grace_ms).await,
             Event::Read(read, age, is_cold) => collection.check(&read, age, is_cold).await?,
         }
@@ -280,7 +318,7 @@ fn merges_that_go_on_from_leaf_indexes_change_no_answer() {
         let round = |round: u8| {
             let deletes = (round.saturating_sub(4) * 6..round * 6).filter(|n| n % 13 == round % 13).map(delete);
             let operations = deletes.chain((round * 6..(round + 1) * 6).map(add)).collect();
-            [Event::Write(operations), Event::Compact(1 << 30, 0), Event::Read(read.clone(), 0, false)]
+            [Event::Write(operations), Event::Compact(1 << 30, 0, None), Event::Read(read.clone(), 0, false)]
         };
         let lived = lives_through(space, (0..20).flat_map(round).collect()).now_or_never().expect("nothing waits");
         let kept = lived.expect("the same answers");
@@ -365,6 +403,46 @@ fn filters_among_many_rows_find_what_there_is() {
     life.now_or_never().expect("nothing waits").expect("the same answers");
 }
 
+/// Documents in a segment with indexed words, in one whose words are indexed otherwise, in one without an index and in the log:
+/// as long as nothing was changed, scores are those of all of them together.
+#[test]
+fn ranks_score_documents_alike_wherever_they_lie() {
+    let records = drawn(testing::record(), 1_300);
+    let ranks = drawn(testing::rank(), 300);
+    let stemmed = Words { stem: Some(Language::English), stop_words: None };
+    let stages = [(0..600, 0, Some(Words::default())), (600..900, 0, Some(stemmed)), (900..1_100, u64::MAX, None)];
+    let life = async {
+        let mut collection = Collection::new(Space::L2, DIMENSION).await;
+        for (rows, text_from_bytes, words) in stages {
+            for first in rows.clone().step_by(100) {
+                collection.write(random_upserts(first, &records[first..first + 100])).await;
+            }
+            let indexing = Indexing { text_from_bytes, words, ..INDEXING };
+            collection.compact_as(1 << 30, indexing).await;
+        }
+        for first in (1_100..1_300).step_by(100) {
+            collection.write(random_upserts(first, &records[first..first + 100])).await;
+        }
+        let has_text: Vec<bool> = collection.row().await.manifest.segments.iter().map(|s| s.text.is_some()).collect();
+        assert_eq!(has_text, [true, true, false]);
+        let mut scored = 0;
+        for (number, read) in ranks.into_iter().enumerate() {
+            collection.check(&read, 0, number % 2 == 0).await?;
+            let row = collection.row().await;
+            let answer = collection.ask(&Cache::default(), &row, &read, ReadLevel::IndexAndWal).await;
+            let (answer, plain) = (answer.expect("an answer").0, collection.plain.answer(Space::L2, &read));
+            for (hit, best) in answer.concat().iter().zip(plain.expect("an answer").0.concat()) {
+                let off = hit.distance.zip(best.distance).map_or(f32::NAN, |(own, best)| (own - best).abs());
+                prop_assert!(off < 1e-4, "{:?}: {:?} where {:?} is best", read, hit, best);
+                scored += 1;
+            }
+        }
+        assert!(scored > 200, "{scored} were found");
+        collection.verify().await
+    };
+    life.now_or_never().expect("nothing waits").expect("the same answers");
+}
+
 const SPACES: [Space; 3] = [Space::L2, Space::Cosine, Space::Ip];
 
 /// Vectors whose sums are rounded: of any magnitude, some of them zero, some the same as others.
@@ -398,9 +476,9 @@ fn distances_are_the_kernels_to_the_bit_wherever_a_row_lies() {
         let life = async {
             let mut collection = Collection::new(space, dimension).await;
             collection.write(upserts(0..200, dimension)).await;
-            collection.compact(1 << 30, u64::MAX).await;
+            collection.compact(1 << 30, u64::MAX, None).await;
             collection.write(upserts(200..600, dimension)).await;
-            collection.compact(1 << 30, 0).await;
+            collection.compact(1 << 30, 0, None).await;
             collection.write(upserts(600..650, dimension)).await;
             let row = collection.row().await;
             let has_index: Vec<bool> = row.manifest.segments.iter().map(|segment| segment.index.is_some()).collect();

@@ -7,13 +7,13 @@
 mod plain;
 
 use anyhow::{Context, Result, bail};
-use model::{Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Scalar, limits};
+use model::{Comparison, DocumentTest, Filter, Language, Metadata, MetadataTest, MetadataValue, Scalar, Words, limits};
 use query::{CompiledFilter, Fields};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
-use text::{Builder, Built, Language, Options, Plan, Ranking, Row, Search, Step, TextIndex, Words};
+use text::{Builder, Built, Keywords, Options, Plan, Ranking, Row, Search, Step, TextIndex};
 
 /// A record as the file has it.
 #[derive(Deserialize)]
@@ -36,6 +36,8 @@ impl Fields for Line {
     }
 }
 
+const ENGLISH: Words = Words { stem: Some(Language::English), stop_words: Some(Language::English) };
+
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("which file of records, as JSON lines?")?;
     let lines: Vec<Line> = BufReader::new(File::open(path)?)
@@ -50,8 +52,7 @@ fn main() -> Result<()> {
 
     println!("\n| indexed | bundle | hotcache | a byte of text and metadata | rows/s | peak memory |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    let words = Words { stem: Some(Language::English), stop_words: Some(Language::English) };
-    let all = Options { words: Some(words), ..Options::default() };
+    let all = Options { words: Some(ENGLISH), ..Options::default() };
     let metadata_only = Options { documents: false, ..Options::default() };
     for (name, options) in [("metadata", &metadata_only), ("and grams", &Options::default()), ("and words", &all)] {
         let (built, seconds) = build(&lines, options);
@@ -185,7 +186,8 @@ fn rank(built: &Built) -> Result<()> {
     println!("\n| BM25 | hits | waves | reads | bytes | computing |\n| --- | --- | --- | --- | --- | --- |");
     for text in ["python", "a small web server", "library for parsing the configuration files of the kernel"] {
         let index = TextIndex::open(&built.hotcache)?;
-        let ranking = Ranking::new(&index, text).context("words are indexed")?;
+        let keywords = Keywords::new(text, ENGLISH);
+        let ranking = Ranking::new(&index, &keywords).context("words are indexed")?;
         let (statistics, dictionary) = answered(&index, &built.bundle, || ranking.statistics())?;
         let (hits, postings) = answered(&index, &built.bundle, || ranking.top(10, &statistics, None))?;
         println!("| `{text}` | {} | {} |", hits.len(), dictionary.plus(&postings));

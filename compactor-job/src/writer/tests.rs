@@ -9,7 +9,7 @@ use crate::tiers::SEGMENTS_MAX;
 use crate::verify;
 use bytes::Bytes;
 use catalog::{MemoryCatalog, PublishFrom};
-use model::{CollectionId, Manifest, Position};
+use model::{CollectionId, Manifest, Position, Words};
 use roaring::RoaringBitmap;
 use runtime::ManualRuntime;
 use segment::TextHead;
@@ -18,8 +18,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use storage::{MemoryStore, Observed, PutMode, Reads};
-use stored::{Base, Place, Ranked, StoredReader};
-use text::{TextIndex, Words};
+use stored::{Base, Place, StoredReader, WordIndexes};
+use text::{Keywords, TextIndex};
 
 const ID: CollectionId = CollectionId::from_u128(7);
 
@@ -203,8 +203,9 @@ impl World {
         SegmentRef { prefix: name.to_owned(), ..segment }
     }
 
-    /// The best five rows of `segments` for `text`, of those that `is_among` names, and in how many waves they were found.
-    async fn rank(&self, segments: &[SegmentRef], text: &str, is_among: fn(Place) -> bool) -> (Ranked, u32) {
+    /// The best five rows of `segments` for `text`, of those that `is_among` names, in how many waves they were found, and which
+    /// segments are not indexed.
+    async fn rank(&self, segments: &[SegmentRef], text: &str, is_among: fn(Place) -> bool) -> (Ranked, u32, Vec<u32>) {
         let reads = Rc::<Reads>::default();
         let store = Observed::new(self.store.clone(), Rc::clone(&reads));
         let base = Base::new(Manifest { segments: segments.to_vec(), ..Manifest::default() }, None);
@@ -213,10 +214,16 @@ impl World {
         let rows = |number: u32| (0..segments[number as usize].rows).map(move |row| Place { segment: number, row });
         let among = |number: u32| rows(number).filter(|place| is_among(*place)).map(|place| place.row);
         let among: Vec<RoaringBitmap> = (0..).zip(segments).map(|(number, _)| among(number).collect()).collect();
-        let ranked = stored.rank(&base, text, 5, &among).await.unwrap();
-        (ranked, reads.answered().iter().map(|read| read.wave).max().unwrap_or(0))
+        let keywords = Keywords::new(text, Words::default());
+        let words = WordIndexes::new(&base, &keywords);
+        let all = stored.word_statistics(&words).await.unwrap();
+        let ranked = stored.best(&words, 5, &all, &among).await.unwrap();
+        (ranked, reads.answered().iter().map(|read| read.wave).max().unwrap_or(0), words.unindexed)
     }
 }
+
+/// Rows and their scores.
+type Ranked = Vec<(Place, f32)>;
 
 /// How rows are divided into segments makes no difference to scores, and three waves find them.
 #[tokio::test]
@@ -231,21 +238,21 @@ async fn the_best_documents_are_those_of_all_segments() {
         [world.write_as("first", &rows[..100], words).await, world.write_as("second", &rows[100..], words).await];
     let all: fn(Place) -> bool = |_| true;
     for text in ["oak", "Ash and elm", "oak ash elm oak", "nowhere", ""] {
-        let (of_whole, waves) = world.rank(&whole, text, all).await;
-        assert!(waves <= 3 && of_whole.unindexed.is_empty(), "{text}: {waves} waves");
-        let (of_halves, waves) = world.rank(&halves, text, all).await;
+        let (of_whole, waves, unindexed) = world.rank(&whole, text, all).await;
+        assert!(waves <= 3 && unindexed.is_empty(), "{text}: {waves} waves");
+        let (of_halves, waves, _) = world.rank(&halves, text, all).await;
         assert!(waves <= 3, "{text}: {waves} waves");
         let in_whole = |(place, score): &(Place, f32)| (place.row + 100 * place.segment, *score);
-        let rows = |ranked: &Ranked| ranked.rows.iter().map(in_whole).collect::<Vec<_>>();
+        let rows = |ranked: &Ranked| ranked.iter().map(in_whole).collect::<Vec<_>>();
         assert_eq!(rows(&of_whole), rows(&of_halves), "{text}");
-        assert_eq!(of_whole.rows.is_empty(), !text.to_lowercase().contains(['o', 'e']) || text == "nowhere", "{text}");
-        assert!(of_whole.rows.is_sorted_by(|a, b| a.1 >= b.1), "{text}: {of_whole:?}");
+        assert_eq!(of_whole.is_empty(), !text.to_lowercase().contains(['o', 'e']) || text == "nowhere", "{text}");
+        assert!(of_whole.is_sorted_by(|a, b| a.1 >= b.1), "{text}: {of_whole:?}");
     }
-    let (few, _) = world.rank(&halves, "oak", |place| place.segment == 1 && place.row < 8).await;
-    assert!(few.rows.len() < 5 && few.rows.iter().all(|(place, _)| place.segment == 1 && place.row < 8), "{few:?}");
+    let (few, ..) = world.rank(&halves, "oak", |place| place.segment == 1 && place.row < 8).await;
+    assert!(few.len() < 5 && few.iter().all(|(place, _)| place.segment == 1 && place.row < 8), "{few:?}");
 
     let without = world.write_as("without", &rows[..30], None).await;
-    let (ranked, _) = world.rank(&[without, halves[1].clone()], "oak", all).await;
-    assert_eq!(ranked.unindexed, [0]);
-    assert!(ranked.rows.iter().all(|(place, _)| place.segment == 1));
+    let (ranked, _, unindexed) = world.rank(&[without, halves[1].clone()], "oak", all).await;
+    assert_eq!(unindexed, [0]);
+    assert!(ranked.iter().all(|(place, _)| place.segment == 1));
 }

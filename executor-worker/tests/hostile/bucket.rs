@@ -8,7 +8,7 @@ use executor_worker::{Executor, Tally};
 use futures_util::FutureExt;
 use model::{
     CollectionId, Comparison, DeleteVectorPlace, DeleteVectorRef, DocumentTest, Filter, LogEnd, Lsn, Manifest,
-    MetadataTest, Nonce, Operation, OperationKind, Scalar, SegmentRef, Space, keys,
+    MetadataTest, Nonce, Operation, OperationKind, Scalar, SegmentRef, Space, Words, keys,
 };
 use query::{Answer, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
 use runtime::ManualRuntime;
@@ -151,6 +151,10 @@ fn reads() -> Vec<Read> {
     let (filter, words) = (below(60), Filter::Document(DocumentTest::Contains("word 1".to_owned())));
     let vectors = vec![vec![0.1; DIMENSION], vec![0.9, -0.9, 0.0, 0.5, -0.5]];
     let query = |filter, n_results| Read::Query { vectors: vectors.clone(), n_results, ids: None, filter, include };
+    let rank = |ids, filter| {
+        let (text, words) = ("Word much new 17".to_owned(), Words::default());
+        Read::Rank { text, words, n_results: 50, ids, filter, include }
+    };
     let get = |ids, filter, limit, offset| Read::Get { ids, filter, limit, offset, include };
     let ids = ["r1", "r50", "r7", "r200", "new", "none"].map(str::to_owned).to_vec();
     vec![
@@ -160,6 +164,9 @@ fn reads() -> Vec<Read> {
         query(Some(Filter::And(vec![below(220), words.clone()])), 5),
         query(Some(below(220)), 5),
         get(None, Some(words), None, 0),
+        rank(None, None),
+        rank(None, Some(filter.clone())),
+        rank(Some(ids.clone()), None),
         get(Some(ids), None, None, 0),
         get(None, None, Some(20), 30),
         get(None, Some(filter), Some(9), 2),

@@ -2,7 +2,7 @@
 
 use crate::mutate::Random;
 use crate::{Target, fuzz, seals, told, vectors};
-use model::{Position, SegmentRef, SetHash, Space};
+use model::{Position, SegmentRef, SetHash, Space, Words};
 use segment::codes::CodeQuery;
 use segment::ids::{Found, IdIndex};
 use segment::row::Row;
@@ -72,10 +72,11 @@ pub(crate) fn indexed(prefix: &str, rows: &[Row], dimension: usize, space: Space
     Stored { named: SegmentRef { index: Some(index.named), ..named }, objects }
 }
 
-/// The same segment with a text index, in two bundles.
+/// The same segment with a text index, words included, in two bundles.
 pub(crate) fn with_text(stored: Stored, rows: &[Row]) -> Stored {
     let Stored { named, mut objects } = stored;
-    let (mut builder, mut text) = (text::Builder::new(text::Options::default(), 2_000), TextBuilder::default());
+    let options = text::Options { words: Some(Words::default()), ..text::Options::default() };
+    let (mut builder, mut text) = (text::Builder::new(options, 2_000), TextBuilder::default());
     for row in rows {
         let metadata = row.metadata.as_deref().map(|json| serde_json::from_str(json).expect("it is JSON"));
         let (document, uri) = (row.document.as_deref(), row.uri.as_deref());

@@ -4,7 +4,7 @@ use super::embeddings::{self, Embeddings, Fault};
 use super::schema::{self, HIDDEN_PREFIX};
 use super::{ApiError, body, names, where_clause};
 use model::bounded::{self, Map};
-use model::{CollectionRow, Filter, MetadataPatch, MetadataValue, Operation, OperationKind, RecordId, limits};
+use model::{CollectionRow, MetadataPatch, MetadataValue, Operation, OperationKind, RecordId, limits};
 use query::{Include, Read};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -492,15 +492,7 @@ impl ReadRequest {
 
 /// 400 if `read` filters on what the collection's schema has switched off.
 pub fn check_read(read: &Read, row: &CollectionRow) -> Result<(), ApiError> {
-    filter_of(read).map_or(Ok(()), |filter| schema::check_filter(&row.schema, filter))
-}
-
-/// The filter of a read, if it has one.
-pub fn filter_of(read: &Read) -> Option<&Filter> {
-    match read {
-        Read::Get { filter, .. } | Read::Query { filter, .. } | Read::Match { filter, .. } => filter.as_ref(),
-        Read::Count => None,
-    }
+    read.filter().map_or(Ok(()), |filter| schema::check_filter(&row.schema, filter))
 }
 
 /// Whether clients see this metadata key.

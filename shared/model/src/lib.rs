@@ -8,6 +8,7 @@
 //! - [`record`]: [`Record`] as readers see it, [`Operation`] as writers send it
 //! - [`filter`]: [`Filter`], what `where` and `where_document` say
 //! - [`collection`]: [`CollectionRow`], the catalog's one row per collection; [`schema`]: what it indexes; [`manifest`]: the index version it points to
+//! - [`words`]: [`Words`], how text becomes words
 //! - [`keys`]: where an object lies in the bucket
 //! - [`limits`]: every bound: value, unit, reason; [`bounded`]: lists and maps that stop growing when memory ends
 //! - [`safeguard`]: the rules that keep the log exact, by name
@@ -30,6 +31,7 @@ pub mod record;
 pub mod safeguard;
 pub mod schema;
 pub mod time;
+pub mod words;
 
 pub use collection::{CollectionRow, Configuration, Space};
 pub use filter::{Comparison, DocumentTest, Filter, MetadataTest, Scalar};
@@ -39,3 +41,4 @@ pub use metadata::{Metadata, MetadataPatch, MetadataValue, SparseVector};
 pub use record::{Operation, OperationKind, OperationView, Record};
 pub use safeguard::Safeguard;
 pub use time::Timestamp;
+pub use words::{Language, Words};

@@ -1,5 +1,5 @@
 //! Reads as values: what the gateway asks an executor ([`plan`]), and how it is answered over rows in memory:
-//! [`eval`] filters, [`kernel`] measures, [`top_k`] ranks, [`overlay`] keeps what the log says.
+//! [`eval`] filters, [`kernel`] measures, [`top_k`] ranks, [`relevance`] counts words, [`overlay`] keeps what the log says.
 //!
 //! It knows `model` only: no async, no clock, no randomness, no store.
 //!
@@ -36,6 +36,7 @@ pub mod eval;
 pub mod kernel;
 pub mod overlay;
 pub mod plan;
+pub mod relevance;
 pub mod top_k;
 
 #[cfg(any(test, feature = "test-util"))]
@@ -44,4 +45,5 @@ pub mod testing;
 pub use eval::{CompiledFilter, Fields, FilterError};
 pub use overlay::{Begun, NothingStored, Origin, Overlay, Rival, STORED_GROUP, Scan, Stored, StoredRow};
 pub use plan::{Answer, Explain, ExplainedRead, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
+pub use relevance::{Counted, Counter, Statistics};
 pub use top_k::TopK;

@@ -8,6 +8,7 @@ mod scan;
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
 use crate::plan::{Hit, Include, PlanError, Read, Source};
+use crate::relevance::Counter;
 use crate::top_k::{Ranked, TopK};
 use arena::Arena;
 use model::{Filter, Lsn, Metadata, OperationKind, OperationView, Position, limits};
@@ -342,6 +343,14 @@ impl Overlay {
         Scan::begin(self, source, read, true)
     }
 
+    /// Begins to answer a [`Read::Rank`], together with what is stored, if anything is. Once [`Scan::next_pass`] has nothing
+    /// left, everything here was counted, and [`Scan::score`] makes it go on.
+    ///
+    /// Errors: as [`Overlay::answer`].
+    pub fn begin_rank<'r>(&self, read: &'r Read, counter: &'r dyn Counter) -> Result<Scan<'r>, PlanError> {
+        Scan::begin_rank(self, read, counter)
+    }
+
     /// Begins to answer `read`: at once if all it needs is in memory, else by a scan over parts of the log.
     ///
     /// Errors: as [`Overlay::answer`].
@@ -410,6 +419,7 @@ impl Overlay {
                     nearest.map(|rows| bounded(rows.into_iter().map(hit), &mut bytes)).collect();
                 lists.map(|lists| (lists, 0))
             }
+            Read::Rank { .. } => unreachable!("a rank is begun with what counts words"),
         }
     }
 
@@ -499,12 +509,13 @@ fn first_parts(read: &Read) -> Parts {
         Read::Count => Parts::NONE,
         Read::Get { filter, .. } | Read::Match { filter, .. } => Parts::NONE.with(Parts::PAYLOAD, filter.is_some()),
         Read::Query { filter, .. } => Parts::VECTOR.with(Parts::PAYLOAD, filter.is_some()),
+        Read::Rank { filter, .. } => Parts::DOCUMENT.with(Parts::PAYLOAD, filter.is_some()),
     }
 }
 
 /// What must be known of a hit.
 fn include_of(read: &Read) -> Parts {
-    let (Read::Get { include, .. } | Read::Query { include, .. }) = read else { return Parts::NONE };
+    let include = read.include();
     Parts::NONE
         .with(Parts::VECTOR, include.embeddings)
         .with(Parts::DOCUMENT, include.documents)

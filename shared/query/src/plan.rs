@@ -1,7 +1,7 @@
 //! What the gateway asks and an executor answers. JSON between the two Workers; both are deployed from one tree,
 //! executors first, so a field may be added with a default and never changes its meaning.
 
-use model::{CollectionId, Filter, LogEnd, Manifest, Metadata, Space};
+use model::{CollectionId, Filter, LogEnd, Manifest, Metadata, Space, Words};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::str::FromStr;
@@ -98,6 +98,21 @@ pub enum Read {
         /// Which fields to return.
         include: Include,
     },
+    /// The records whose documents have any of the words of a text, the best by BM25 first.
+    Rank {
+        /// Its first [`model::limits::TEXT_WORDS_MAX`] different words count.
+        text: String,
+        /// How it and documents become words. What is indexed otherwise is looked through, as is what is not indexed.
+        words: Words,
+        /// How many hits.
+        n_results: u64,
+        /// Only these ids; `None` is all, an empty list none.
+        ids: Option<Vec<String>>,
+        /// Only records that satisfy this.
+        filter: Option<Filter>,
+        /// Which fields to return.
+        include: Include,
+    },
     /// How many records there are.
     Count,
     /// The ids that a delete by filter removes.
@@ -121,15 +136,18 @@ impl Read {
                 start..limit.map_or(usize::MAX, |limit| start.saturating_add(saturate(limit)))
             }
             Read::Match { limit, .. } => 0..limit.map_or(usize::MAX, saturate),
-            Read::Query { n_results: 0, .. } => 0..0,
-            Read::Query { .. } | Read::Count => 0..usize::MAX,
+            Read::Query { n_results: 0, .. } | Read::Rank { n_results: 0, .. } => 0..0,
+            Read::Query { .. } | Read::Rank { .. } | Read::Count => 0..usize::MAX,
         }
     }
 
     /// What records must satisfy, if it says so.
     pub fn filter(&self) -> Option<&Filter> {
         match self {
-            Read::Get { filter, .. } | Read::Match { filter, .. } | Read::Query { filter, .. } => filter.as_ref(),
+            Read::Get { filter, .. }
+            | Read::Match { filter, .. }
+            | Read::Query { filter, .. }
+            | Read::Rank { filter, .. } => filter.as_ref(),
             Read::Count => None,
         }
     }
@@ -137,8 +155,18 @@ impl Read {
     /// The ids that it names, if it names any.
     pub fn ids(&self) -> Option<&[String]> {
         match self {
-            Read::Get { ids, .. } | Read::Match { ids, .. } | Read::Query { ids, .. } => ids.as_deref(),
+            Read::Get { ids, .. } | Read::Match { ids, .. } | Read::Query { ids, .. } | Read::Rank { ids, .. } => {
+                ids.as_deref()
+            }
             Read::Count => None,
+        }
+    }
+
+    /// The fields that hits have.
+    pub fn include(&self) -> Include {
+        match self {
+            Read::Get { include, .. } | Read::Query { include, .. } | Read::Rank { include, .. } => *include,
+            Read::Match { .. } | Read::Count => Include::default(),
         }
     }
 }
@@ -161,7 +189,7 @@ pub struct Include {
 pub struct Answer {
     /// Up to where the log was read: at the default level `end.next` was seen absent after the read began.
     pub end: LogEnd,
-    /// One list for each vector of a query; one list for get and match; none for count.
+    /// One list for each vector of a query; one list for get, match and rank; none for count.
     pub hits: Vec<Vec<Hit>>,
     /// The number of records, for count; of ids matched, for match.
     pub count: u64,
@@ -215,7 +243,7 @@ pub struct ExplainedRead {
 pub struct Hit {
     /// The user's id.
     pub id: String,
-    /// For a query: the exact distance to its vector.
+    /// For a query: the exact distance to its vector. For a rank: the score, negative, so that less is better, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f32>,
     /// If included.

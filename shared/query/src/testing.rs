@@ -8,12 +8,13 @@ use crate::plan::{Hit, Include, PlanError, Read};
 use model::metadata::apply_patch;
 use model::{
     Comparison, DocumentTest, Filter, Metadata, MetadataTest, MetadataValue, Operation, OperationKind, Record,
-    RecordId, Scalar, Space, SparseVector,
+    RecordId, Scalar, Space, SparseVector, Words,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Length of every vector made here.
 pub const DIMENSION: u32 = 3;
@@ -200,8 +201,45 @@ impl Plain {
                 };
                 Ok((vectors.iter().map(rank).collect(), 0))
             }
+            Read::Rank { text, words, n_results, ids, filter, include } => {
+                assert_eq!(*words, Words::default(), "a model without languages");
+                let scores = self.scores(text);
+                let records = self.select(ids, filter).into_iter();
+                let mut hits: Vec<(f64, &Record)> =
+                    records.filter_map(|record| Some((*scores.get(&record.id.0)?, record))).collect();
+                hits.sort_by(|a, b| b.0.total_cmp(&a.0));
+                hits.truncate(count(*n_results));
+                #[expect(clippy::cast_possible_truncation, reason = "scores are small")]
+                let hits = hits.into_iter().map(|(score, record)| hit(record, Some(-score as f32), *include));
+                Ok((vec![hits.collect()], 0))
+            }
         }
     }
+
+    /// BM25 of the records whose documents have any word of `text`, by id: the formula of Robertson and others, with k1 = 1.2 and
+    /// b = 0.75.
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    fn scores(&self, text: &str) -> BTreeMap<String, f64> {
+        let documents: Vec<Vec<String>> = self.0.iter().map(|r| cut(r.document.as_deref().unwrap_or(""))).collect();
+        let keywords: BTreeSet<String> = cut(text).into_iter().collect();
+        let mean = documents.iter().map(Vec::len).sum::<usize>() as f64 / documents.len() as f64;
+        let of_word = |document: &Vec<String>, keyword: &String| {
+            let times = document.iter().filter(|word| *word == keyword).count() as f64;
+            let having = documents.iter().filter(|document| document.contains(keyword)).count() as f64;
+            let rarity = (1.0 + (documents.len() as f64 - having + 0.5) / (having + 0.5)).ln();
+            let length = 1.2 * (0.25 + 0.75 * document.len() as f64 / mean);
+            if times == 0.0 { 0.0 } else { rarity * 2.2 * times / (times + length) }
+        };
+        let score = |document: &Vec<String>| keywords.iter().map(|keyword| of_word(document, keyword)).sum::<f64>();
+        let all = self.0.iter().zip(&documents).map(|(record, document)| (record.id.0.clone(), score(document)));
+        all.filter(|(_, score)| *score > 0.0).collect()
+    }
+}
+
+/// The words of `text`, in lower case.
+fn cut(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
 }
 
 fn hit(record: &Record, distance: Option<f32>, include: Include) -> Hit {
@@ -229,7 +267,17 @@ pub fn include() -> impl Strategy<Value = Include> {
     })
 }
 
-/// Any read.
+/// A few of the words that documents have, and others; any choice among records.
+pub fn rank() -> impl Strategy<Value = Read> {
+    ("[abä\n ]{0,6}", 0u64..8, option::of(vec(id(), 0..5)), option::of(filter()), include()).prop_map(
+        |(text, n_results, ids, filter, include)| {
+            let words = Words::default();
+            Read::Rank { text, words, n_results, ids, filter, include }
+        },
+    )
+}
+
+/// Any read but a rank, which is no overlay's to answer.
 pub fn read() -> impl Strategy<Value = Read> {
     let ids = || option::of(vec(id(), 0..5));
     let filter = || option::of(filter());

@@ -5,7 +5,8 @@
 //!
 //! - [`Base`]: the segments of a manifest, opened as they are needed; [`Place`]: a row of one of them
 //! - [`StoredReader`]: ids to places, places to rows, all rows in order: the file of this crate that awaits, with `fetch`
-//! - [`FilterSearch`]: which rows may satisfy a filter, by text indexes; [`Ranked`]: which have the best documents for some words
+//! - [`FilterSearch`]: which rows may satisfy a filter, by text indexes; [`WordIndexes`]: which have the best documents for some
+//!   words
 //! - [`Blocks`]: what is kept of objects
 //! - [`Layer`]: what a log changes of a base, and nothing else
 
@@ -26,7 +27,7 @@ pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
 pub use fetch::{Block, Blocks, Room};
 pub use layer::{Fact, Facts, Layer, Questions, Wanted};
 pub use leaves::Slots;
-pub use ranking::Ranked;
+pub use ranking::WordIndexes;
 pub use reader::{RowScan, StoredReader};
 pub use tally::{Count, Tally};
 pub use texts::FilterSearch;

@@ -1,22 +1,27 @@
 //! The best documents for some words, over all segments of a version.
 
+use crate::StoredReader;
 use crate::base::{Base, OpenSegment, Place};
 use crate::fetch::Block;
-use crate::{StoredError, StoredReader};
+use model::limits;
+use query::{PlanError, Statistics};
 use roaring::RoaringBitmap;
 use segment::TextHead;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use storage::ObjectStore;
-use text::{Ranking, Scored, Statistics, Step, TextError, TextIndex};
+use text::{Keywords, Ranking, Scored, Step, TextError, TextIndex};
 
-/// What BM25 says of stored rows.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ranked {
-    /// The best rows and their scores, best first; of equal ones the first by place.
-    pub rows: Vec<(Place, f32)>,
-    /// Segments, by number, of which words of documents are not indexed: none of their rows was looked at.
+/// The text indexes of a base in which some words are looked up.
+pub struct WordIndexes<'a> {
+    parts: Vec<Part<'a>>,
+    /// Bytes that may still be read.
+    bytes_left: Cell<u64>,
+    /// The segments, by number, of which words of documents are not indexed, or otherwise.
     pub unindexed: Vec<u32>,
 }
+
+const TOO_COMMON: &str = "the words are in more documents than can be ranked at once: ask for fewer or rarer words";
 
 /// A text index of which words are looked up.
 struct Part<'a> {
@@ -30,39 +35,48 @@ struct Part<'a> {
 }
 
 impl<S: ObjectStore> StoredReader<'_, S> {
-    /// The `k` best rows of those in `among`, by segment, for any of the words of `text`. Text indexes are open.
+    /// What scores depend on, of all rows that `words` knows. Rows that no longer live count as long as they are stored.
     ///
-    /// Scores are those of BM25 over the rows of all segments: how rows are divided makes no difference. Rows that no longer
-    /// live count as long as they are stored. Cost: two waves, of dictionaries with lengths (a byte a row), and of postings.
-    pub async fn rank(
-        &self,
-        base: &Base,
-        text: &str,
-        k: usize,
-        among: &[RoaringBitmap],
-    ) -> Result<Ranked, StoredError> {
-        let (parts, unindexed) = parts(base, text);
+    /// Errors: as of reading; [`PlanError::TooLarge`] if all together would take more than [`limits::TEXT_RANK_BYTES_MAX`]. Cost: one
+    /// wave, of dictionaries with lengths (a byte a row).
+    pub async fn word_statistics(&self, words: &WordIndexes<'_>) -> Result<Statistics, PlanError> {
         let mut all = Statistics::default();
-        for of_part in self.answers(&parts, |part| part.ranking.statistics()).await? {
+        for of_part in self.answers(words, |part| part.ranking.statistics()).await? {
             all += &of_part;
         }
-        let top = |part: &Part<'_>| part.ranking.top(k, &all, Some(&among[part.number as usize]));
-        let tops = self.answers(&parts, top).await?;
+        Ok(all)
+    }
+
+    /// The `k` best rows by BM25 of those that `words` knows and `among` names, by segment: best first, of equal ones the first
+    /// by place.
+    ///
+    /// - `all`: of everything, so that how rows are divided makes no difference.
+    ///
+    /// Errors: as of [`StoredReader::word_statistics`]. Cost: one wave, of postings.
+    pub async fn best(
+        &self,
+        words: &WordIndexes<'_>,
+        k: usize,
+        all: &Statistics,
+        among: &[RoaringBitmap],
+    ) -> Result<Vec<(Place, f32)>, PlanError> {
+        let top = |part: &Part<'_>| part.ranking.top(k, all, Some(&among[part.number as usize]));
+        let tops = self.answers(words, top).await?;
         let place = |part: &Part<'_>, Scored { row, score }| (Place { segment: part.number, row }, score);
-        let mut rows: Vec<(Place, f32)> = (parts.iter().zip(tops))
+        let mut rows: Vec<(Place, f32)> = (words.parts.iter().zip(tops))
             .flat_map(|(part, top)| top.into_iter().map(move |scored| place(part, scored)))
             .collect();
         rows.sort_unstable_by(best_first);
         rows.truncate(k);
-        Ok(Ranked { rows, unindexed })
+        Ok(rows)
     }
 
-    /// What `ask` says of each of `parts`, with what it must know of them read, of all together.
+    /// What `ask` says of each part of `words`, with what it must know of them read, of all together.
     async fn answers<T>(
         &self,
-        parts: &[Part<'_>],
+        WordIndexes { parts, bytes_left, .. }: &WordIndexes<'_>,
         ask: impl Fn(&Part<'_>) -> Result<Step<T>, TextError>,
-    ) -> Result<Vec<T>, StoredError> {
+    ) -> Result<Vec<T>, PlanError> {
         let mut answers: Vec<Option<T>> = parts.iter().map(|_| None).collect();
         loop {
             let (mut asking, mut blocks) = (Vec::new(), Vec::new());
@@ -78,6 +92,9 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             if blocks.is_empty() {
                 return Ok(answers.into_iter().flatten().collect());
             }
+            let bytes: u64 = blocks.iter().map(|block| block.range.end - block.range.start).sum();
+            let left = bytes_left.get().checked_sub(bytes);
+            bytes_left.set(left.ok_or_else(|| PlanError::TooLarge(TOO_COMMON.to_owned()))?);
             for ((part, block), body) in asking.into_iter().zip(&blocks).zip(self.read(&blocks).await?) {
                 let supplied = part.index.supply(block.range.clone(), body.into());
                 supplied.map_err(|error| part.segment.damaged_text(&error))?;
@@ -86,20 +103,22 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     }
 }
 
-/// The indexes of words in `base`, and the segments that have none.
-fn parts<'a>(base: &'a Base, text: &str) -> (Vec<Part<'a>>, Vec<u32>) {
-    let (mut parts, mut unindexed) = (Vec::new(), Vec::new());
-    for (number, segment) in (0..).zip(&base.segments) {
-        let of_part = |(part, index): (u32, &'a TextIndex)| {
-            let bundle = segment.key(&TextHead::bundle(part));
-            Some(Part { number, segment, bundle, index, ranking: Ranking::new(index, text)? })
-        };
-        match (0..).zip(segment.texts()).map(of_part).collect::<Option<Vec<_>>>() {
-            Some(of_segment) if !of_segment.is_empty() => parts.extend(of_segment),
-            _ => unindexed.push(number),
+impl<'a> WordIndexes<'a> {
+    /// Those of `base`, whose text indexes are open.
+    pub fn new(base: &'a Base, keywords: &'a Keywords) -> Self {
+        let (mut parts, mut unindexed) = (Vec::new(), Vec::new());
+        for (number, segment) in (0..).zip(&base.segments) {
+            let of_part = |(part, index): (u32, &'a TextIndex)| {
+                let bundle = segment.key(&TextHead::bundle(part));
+                Some(Part { number, segment, bundle, index, ranking: Ranking::new(index, keywords)? })
+            };
+            match (0..).zip(segment.texts()).map(of_part).collect::<Option<Vec<_>>>() {
+                Some(of_segment) if !of_segment.is_empty() => parts.extend(of_segment),
+                _ => unindexed.push(number),
+            }
         }
+        WordIndexes { parts, bytes_left: Cell::new(limits::TEXT_RANK_BYTES_MAX), unindexed }
     }
-    (parts, unindexed)
 }
 
 fn best_first((a_place, a): &(Place, f32), (b_place, b): &(Place, f32)) -> Ordering {

@@ -5,7 +5,7 @@
 //! - [`Options`]: what is indexed; [`Builder`]: rows -> [`Built`], a bundle (an object) and its hotcache (for the head)
 //! - [`TextIndex`]: an opened hotcache, and the pages of the bundle that are in memory
 //! - [`Plan`]: a `model::Filter` as look-ups; [`Search`]: a plan against an index, step by step, until [`Matches`]
-//! - [`Ranking`]: the best documents for some words, by BM25
+//! - [`Keywords`], [`Ranking`]: the best documents for some words, by BM25
 //!
 //! Grams and words of documents are a tantivy index. Metadata is in blocks of our own, because whoever knows a term then
 //! knows what to read without a dictionary in between. `docs/formats.md` has each byte, and
@@ -60,9 +60,9 @@ mod terms;
 
 pub use builder::{Builder, Built, Row};
 pub use index::TextIndex;
-pub use options::{Language, Options, Types, Words};
+pub use options::{Options, Types};
 pub use plan::Plan;
-pub use ranking::{Ranking, Scored, Statistics};
+pub use ranking::{Keywords, Ranking, Scored, Scorer};
 pub use search::{Matches, Search, Step};
 
 /// Why bytes are not the index that they should be. None of these heals by reading again.

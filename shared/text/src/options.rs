@@ -2,6 +2,7 @@
 
 use crate::bytes::{Cursor, put_leb, put_run};
 use crate::{TextError, damaged};
+use model::{Language, Words};
 use std::collections::BTreeMap;
 
 /// What is indexed. What is not can still be filtered by: every row must then be verified.
@@ -64,70 +65,13 @@ impl Types {
     }
 }
 
-/// How text becomes words: cut at what is neither letter nor digit, in lower case, none longer than 40 bytes, and then:
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Words {
-    /// Reduced to their stems as in this language.
-    pub stem: Option<Language>,
-    /// Without the stop words of this language; a language whose stop words tantivy does not know has none.
-    pub stop_words: Option<Language>,
-}
-
-/// A language whose grammar tantivy knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "they say themselves what they are")]
-pub enum Language {
-    Arabic = 1,
-    Danish,
-    Dutch,
-    English,
-    Finnish,
-    French,
-    German,
-    Greek,
-    Hungarian,
-    Italian,
-    Norwegian,
-    Portuguese,
-    Romanian,
-    Russian,
-    Spanish,
-    Swedish,
-    Tamil,
-    Turkish,
-}
-
-impl Language {
-    const ALL: [Language; 18] = [
-        Language::Arabic,
-        Language::Danish,
-        Language::Dutch,
-        Language::English,
-        Language::Finnish,
-        Language::French,
-        Language::German,
-        Language::Greek,
-        Language::Hungarian,
-        Language::Italian,
-        Language::Norwegian,
-        Language::Portuguese,
-        Language::Romanian,
-        Language::Russian,
-        Language::Spanish,
-        Language::Swedish,
-        Language::Tamil,
-        Language::Turkish,
-    ];
-
-    fn decode(code: u8) -> Result<Option<Self>, TextError> {
-        let known = || Language::ALL.into_iter().find(|language| *language as u8 == code);
-        if code == 0 { Ok(None) } else { known().map(Some).ok_or_else(|| damaged("an unknown language")) }
-    }
-}
-
 const DOCUMENTS: u8 = 1;
 const WORDS: u8 = 2;
+
+fn decode_language(code: u8) -> Result<Option<Language>, TextError> {
+    let known = || Language::ALL.into_iter().find(|language| *language as u8 == code);
+    if code == 0 { Ok(None) } else { known().map(Some).ok_or_else(|| damaged("an unknown language")) }
+}
 
 impl Options {
     /// The types that are indexed under `key`.
@@ -149,7 +93,7 @@ impl Options {
 
     pub(crate) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, TextError> {
         let flags = cursor.u8()?;
-        let words = Words { stem: Language::decode(cursor.u8()?)?, stop_words: Language::decode(cursor.u8()?)? };
+        let words = Words { stem: decode_language(cursor.u8()?)?, stop_words: decode_language(cursor.u8()?)? };
         let defaults = Types::from_bits(cursor.u8()?);
         let mut keys = BTreeMap::new();
         for _ in 0..cursor.leb()? {
@@ -181,7 +125,7 @@ mod tests {
                 assert!(Options::decode(&mut Cursor(&bytes[..length])).is_err());
             }
         }
-        assert!(Language::decode(19).is_err());
-        assert_eq!(Language::decode(18), Ok(Some(Language::Turkish)));
+        assert!(decode_language(19).is_err());
+        assert_eq!(decode_language(18), Ok(Some(Language::Turkish)));
     }
 }

@@ -3,50 +3,109 @@
 use crate::index::TextIndex;
 use crate::search::{Failure, Step, all_of, in_memory};
 use crate::{TextError, damaged, schema};
-use model::limits;
+use model::{Words, limits};
+use query::{Counted, Counter, Statistics};
 use roaring::RoaringBitmap;
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::ops::AddAssign;
+use std::collections::{BTreeSet, BinaryHeap};
 use tantivy::Term;
+use tantivy::fieldnorm::FieldNormReader;
 use tantivy::postings::TermInfo;
-use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, EnableScoring, Query, TermQuery};
+use tantivy::query::{Bm25StatisticsProvider, Bm25Weight, BooleanQuery, EnableScoring, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::tokenizer::{TextAnalyzer, TokenStream};
 
-/// What BM25 must know of all documents. Sum it over all indexes, so that scores do not depend on how rows are divided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Rows, with or without a document.
-    pub rows: u64,
-    /// Words of all documents.
-    pub words: u64,
-    /// Documents that have a word, for each word asked for.
-    pub documents: BTreeMap<String, u64>,
+/// Words that documents are ranked by: any of them, the rarer the better.
+pub struct Keywords {
+    options: Words,
+    analyzer: RefCell<TextAnalyzer>,
+    /// Ascending.
+    words: Vec<String>,
 }
 
-impl AddAssign<&Statistics> for Statistics {
-    fn add_assign(&mut self, other: &Statistics) {
-        self.rows += other.rows;
-        self.words += other.words;
-        for (word, count) in &other.documents {
-            *self.documents.entry(word.clone()).or_default() += count;
+impl Keywords {
+    /// Up to [`limits::TEXT_WORDS_MAX`] different words of `text`, cut as those of the documents.
+    pub fn new(text: &str, options: Words) -> Self {
+        let mut analyzer = schema::analyzer(options);
+        let mut words = BTreeSet::new();
+        let mut stream = analyzer.token_stream(text);
+        while words.len() < limits::TEXT_WORDS_MAX && stream.advance() {
+            words.insert(stream.token().text.clone());
         }
+        drop(stream);
+        Keywords { options, analyzer: RefCell::new(analyzer), words: words.into_iter().collect() }
+    }
+
+    /// What scores a document that no index knows.
+    pub fn scorer(&self, all: &Statistics) -> Scorer {
+        let known = Known { keywords: self, all };
+        let weight =
+            |number: usize| Bm25Weight::for_one_term(known.documents(number), known.rows(), known.mean_words());
+        Scorer((0..self.words.len()).map(weight).collect())
     }
 }
 
-/// Tantivy asserts that no word is in more documents than there are, and divides by the number of rows.
-impl Bm25StatisticsProvider for Statistics {
+impl Counter for Keywords {
+    fn count(&self, document: &str) -> Counted {
+        let (mut length, mut times) = (0, vec![0_u32; self.words.len()]);
+        self.analyzer.borrow_mut().token_stream(document).process(&mut |token| {
+            length += 1;
+            if let Ok(number) = self.words.binary_search(&token.text) {
+                times[number] = times[number].saturating_add(1);
+            }
+        });
+        Counted { length, times: times.into() }
+    }
+}
+
+/// BM25 of documents that were counted: what a [`Ranking`] would say of them, but for the order in which it adds.
+pub struct Scorer(Vec<Bm25Weight>);
+
+impl Scorer {
+    /// The score of a document: 0 if it has none of the words.
+    pub fn score(&self, counted: &Counted) -> f32 {
+        let length = FieldNormReader::fieldnorm_to_id(u32::try_from(counted.length).unwrap_or(u32::MAX));
+        let of_word =
+            |(weight, times): (&Bm25Weight, &u32)| if *times == 0 { 0.0 } else { weight.score(length, *times) };
+        self.0.iter().zip(&counted.times).map(of_word).sum()
+    }
+}
+
+/// Statistics as tantivy asks for them.
+struct Known<'a> {
+    keywords: &'a Keywords,
+    all: &'a Statistics,
+}
+
+impl Known<'_> {
+    fn documents(&self, number: usize) -> u64 {
+        self.all.documents.get(number).copied().unwrap_or(0)
+    }
+
+    /// Tantivy asserts that no word is in more documents than there are, and divides by their number.
+    fn rows(&self) -> u64 {
+        self.all.documents.iter().copied().fold(self.all.rows.max(1), u64::max)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "as tantivy does")]
+    fn mean_words(&self) -> f32 {
+        self.all.words as f32 / self.rows() as f32
+    }
+}
+
+impl Bm25StatisticsProvider for Known<'_> {
     fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
-        Ok(self.words)
+        Ok(self.all.words)
     }
 
     fn total_num_docs(&self) -> tantivy::Result<u64> {
-        Ok(self.documents.values().copied().fold(self.rows.max(1), u64::max))
+        Ok(self.rows())
     }
 
     fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
-        let count = term.value().as_str().and_then(|word| self.documents.get(word)).copied();
-        Ok(count.unwrap_or(0))
+        let of_word = |word: &str| self.keywords.words.binary_search_by(|own| own.as_str().cmp(word)).ok();
+        Ok(term.value().as_str().and_then(of_word).map_or(0, |number| self.documents(number)))
     }
 }
 
@@ -59,23 +118,16 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// A text being looked for in one index: any of its words, the rarer the better.
+/// Words being looked for in one index.
 pub struct Ranking<'a> {
     index: &'a TextIndex,
-    words: Vec<String>,
+    keywords: &'a Keywords,
 }
 
 impl<'a> Ranking<'a> {
-    /// Begins, with up to [`limits::TEXT_WORDS_MAX`] different words of `text`, cut as those of the documents were.
-    /// `None` if the words of documents are not indexed.
-    pub fn new(index: &'a TextIndex, text: &str) -> Option<Self> {
-        let mut analyzer = schema::analyzer(index.options.words?);
-        let mut stream = analyzer.token_stream(text);
-        let mut words = BTreeSet::new();
-        while words.len() < limits::TEXT_WORDS_MAX && stream.advance() {
-            words.insert(stream.token().text.clone());
-        }
-        Some(Ranking { index, words: words.into_iter().collect() })
+    /// Begins. `None` if the words of documents are not indexed, or otherwise than those of `keywords`.
+    pub fn new(index: &'a TextIndex, keywords: &'a Keywords) -> Option<Self> {
+        (index.options.words? == keywords.options).then_some(Ranking { index, keywords })
     }
 
     /// This index's part of the statistics. One wave: dictionary, and the lengths of documents (a byte a row).
@@ -84,14 +136,12 @@ impl<'a> Ranking<'a> {
         let infos = self.infos();
         let lengths = self.index.opened.segment().get_fieldnorms_reader(schema::words_field());
         match in_memory(infos)? {
-            Some(infos) if lengths.is_ok() || self.words.is_empty() => {
-                let count = |(word, info): (&String, &Option<TermInfo>)| {
-                    (word.clone(), info.as_ref().map_or(0, |info| u64::from(info.doc_freq)))
-                };
+            Some(infos) if lengths.is_ok() || self.keywords.words.is_empty() => {
+                let documents = |info: &Option<TermInfo>| info.as_ref().map_or(0, |info| u64::from(info.doc_freq));
                 Ok(Step::Done(Statistics {
                     rows: u64::from(self.index.row_count()),
                     words: self.index.opened.words.total_num_tokens(),
-                    documents: self.words.iter().zip(&infos).map(count).collect(),
+                    documents: infos.iter().map(documents).collect(),
                 }))
             }
             _ => self.needs(lengths.err()),
@@ -124,7 +174,7 @@ impl<'a> Ranking<'a> {
 
     fn infos(&self) -> Result<Vec<Option<TermInfo>>, Failure> {
         let info = |word: &String| self.index.opened.words.get_term_info(&term(word));
-        Ok(all_of(&self.words, info)?)
+        Ok(all_of(&self.keywords.words, info)?)
     }
 
     /// The missing bytes; if there are none, it was an error that reading would not heal.
@@ -138,8 +188,9 @@ impl<'a> Ranking<'a> {
 
     fn best(&self, k: usize, statistics: &Statistics, among: Option<&RoaringBitmap>) -> Result<Vec<Scored>, TextError> {
         let one = |word: &String| Box::new(TermQuery::new(term(word), IndexRecordOption::WithFreqs)) as Box<dyn Query>;
-        let union = BooleanQuery::union(self.words.iter().map(one).collect());
-        let scoring = EnableScoring::enabled_from_statistics_provider(statistics, &self.index.opened.searcher);
+        let union = BooleanQuery::union(self.keywords.words.iter().map(one).collect());
+        let known = Known { keywords: self.keywords, all: statistics };
+        let scoring = EnableScoring::enabled_from_statistics_provider(&known, &self.index.opened.searcher);
         let union = union.weight(scoring).map_err(damaged)?;
         // The worst on top: the lowest score, and of equal ones the highest row. Scores are positive, so that their bits
         // are in their order.

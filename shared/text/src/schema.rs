@@ -1,7 +1,8 @@
 //! The tantivy index of documents: its two fields, and how text becomes their terms.
 
 use crate::grams::{self, Grams};
-use crate::options::{Language, Options, Words};
+use crate::options::Options;
+use model::{Language, Words};
 use tantivy::IndexSettings;
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{

@@ -336,7 +336,7 @@ fn golden_index_reads_as_written() {
         let path = format!("{}/testdata/v1/{name}", env!("CARGO_MANIFEST_DIR"));
         std::fs::read(path).expect("the golden files are part of the source")
     };
-    let words = text::Words { stem: Some(text::Language::English), stop_words: None };
+    let words = model::Words { stem: Some(model::Language::English), stop_words: None };
     let records = golden_records();
     let written = built(&records, &Options { words: Some(words), ..Options::default() });
     let golden = Built { rows: 0..6, bundle: golden("bundle"), hotcache: golden("hotcache") };

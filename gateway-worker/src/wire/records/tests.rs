@@ -1,7 +1,7 @@
 //! Bodies of the record routes, as clients and impolite programs send them, and what becomes of them.
 
 use super::*;
-use model::{CollectionId, Comparison, Configuration, DocumentTest, Lsn, Manifest, MetadataTest, Scalar};
+use model::{CollectionId, Comparison, Configuration, DocumentTest, Filter, Lsn, Manifest, MetadataTest, Scalar};
 use serde_json::json;
 
 type Parse = fn(Option<&str>, &[u8]) -> Result<Batch, ApiError>;
@@ -352,6 +352,6 @@ fn reads_are_checked_against_the_row() {
         "Cannot filter using metadata key '#document' with type 'Str' because indexing is disabled"
     );
     let request = get(None, br#"{"where_document":{"$contains":"x"}}"#).expect("a sound get");
-    assert_eq!(filter_of(&request.read), Some(&Filter::Document(DocumentTest::Contains("x".into()))));
+    assert_eq!(request.read.filter(), Some(&Filter::Document(DocumentTest::Contains("x".into()))));
     assert_eq!(request.check(&row(None)), Ok(()));
 }

@@ -5,7 +5,8 @@ use super::row::{Row, hit_bytes};
 use super::{Overlay, compile, first_parts, include_of, saturate, spend};
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
-use crate::plan::{Hit, Include, PlanError, Read, Source};
+use crate::plan::{Hit, PlanError, Read, Source};
+use crate::relevance::{Counted, Counter, Statistics};
 use crate::top_k::TopK;
 use model::{OperationView, Position, Space, limits};
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,8 @@ pub struct Scan<'r> {
     space: Space,
     /// For each vector of a query, the nearest candidates so far, by position.
     searches: Vec<(Measure<'r>, TopK<(Position, u32)>)>,
+    /// For a rank, what documents come to.
+    ranking: Option<Ranking<'r>>,
     /// Stored rows that may be hits.
     rivals: Vec<Vec<Rival>>,
     /// For get and match, the candidates that are hits.
@@ -51,10 +54,23 @@ pub struct Scan<'r> {
     hit_bytes: usize,
 }
 
+/// What is known of documents for a rank.
+struct Ranking<'r> {
+    counter: &'r dyn Counter,
+    /// The only ids that may be hits, if there are such.
+    ids: Option<HashSet<&'r str>>,
+    /// Of all rows, hits or not.
+    statistics: Statistics,
+    /// The candidates that are hits.
+    counted: Vec<(u32, Counted)>,
+    /// The best of them, once their scores are known.
+    best: Option<TopK<(Position, u32)>>,
+}
+
 /// A stored row that may be a hit, as good as its position and distance are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rival {
-    /// To the vector of a query; anything for other reads.
+    /// To the vector of a query; of a rank the score, negative; anything for other reads.
     pub distance: f32,
     /// Of its first insertion.
     pub position: Position,
@@ -104,13 +120,8 @@ impl<'r> Scan<'r> {
         read: &'r Read,
         is_over_stored: bool,
     ) -> Result<Self, PlanError> {
-        let (ids, filter) = match read {
-            Read::Count => (None, None),
-            Read::Get { ids, filter, .. } | Read::Match { ids, filter, .. } | Read::Query { ids, filter, .. } => {
-                (ids.as_deref(), filter.as_ref())
-            }
-        };
-        let mut scan = Scan::new(overlay, source, read, filter.map(compile).transpose()?);
+        let (ids, filter) = (read.ids(), read.filter());
+        let mut scan = Scan::new(overlay, source.space, read)?;
         if let Read::Query { vectors, n_results, .. } = read {
             overlay.can_be_measured(source, vectors)?;
             if filter.is_none() && !is_over_stored {
@@ -134,12 +145,30 @@ impl<'r> Scan<'r> {
         Ok(scan)
     }
 
-    fn new(overlay: &Overlay, source: &Source, read: &'r Read, filter: Option<CompiledFilter>) -> Self {
-        Scan {
+    /// The same for a rank: counts what is in memory.
+    pub(super) fn begin_rank(overlay: &Overlay, read: &'r Read, counter: &'r dyn Counter) -> Result<Self, PlanError> {
+        let mut scan = Scan::new(overlay, Space::default(), read)?;
+        let ids = read.ids().map(|ids| ids.iter().map(String::as_str).collect());
+        let (statistics, counted) = (Statistics::default(), Vec::new());
+        scan.ranking = Some(Ranking { counter, ids, statistics, counted, best: None });
+        for row in overlay.living(None) {
+            let number = scan.add_candidate(overlay, row, false);
+            match overlay.payloads.get(row as usize) {
+                Some(payload) if !scan.count(number, payload) => drop(scan.candidates.pop()),
+                Some(_) => {}
+                None => drop(scan.todo.insert(number)),
+            }
+        }
+        Ok(scan)
+    }
+
+    fn new(overlay: &Overlay, space: Space, read: &'r Read) -> Result<Self, PlanError> {
+        Ok(Scan {
             read,
-            filter,
-            space: source.space,
+            filter: read.filter().map(compile).transpose()?,
+            space,
             searches: Vec::new(),
+            ranking: None,
             rivals: Vec::new(),
             passed: Vec::new(),
             version: overlay.version,
@@ -153,16 +182,20 @@ impl<'r> Scan<'r> {
             lists: Vec::new(),
             hits: HashMap::new(),
             hit_bytes: 0,
-        }
+        })
+    }
+
+    fn add_candidate(&mut self, overlay: &Overlay, row: u32, passes: bool) -> u32 {
+        let number = u32::try_from(self.candidates.len()).expect("as many as rows at most");
+        let slot = overlay.rows[row as usize].as_ref().expect("only living rows are candidates");
+        let (id, position, pieces) = (Arc::clone(&slot.id), slot.position, slot.pieces.clone());
+        self.candidates.push(Candidate { row, id, position, pieces, passes, left: 0 });
+        number
     }
 
     /// Makes a row, of which it may be known that it `passes` the filter, a candidate.
     fn offer(&mut self, overlay: &Overlay, row: u32, passes: bool) {
-        let at = row as usize;
-        let number = u32::try_from(self.candidates.len()).expect("as many as rows at most");
-        let slot = overlay.rows[at].as_ref().expect("only living rows are offered");
-        let (id, position, pieces) = (Arc::clone(&slot.id), slot.position, slot.pieces.clone());
-        self.candidates.push(Candidate { row, id, position, pieces, passes, left: 0 });
+        let (at, number) = (row as usize, self.add_candidate(overlay, row, passes));
         let is_query = matches!(self.read, Read::Query { .. });
         if passes && !is_query {
             self.passed.push(number);
@@ -180,14 +213,46 @@ impl<'r> Scan<'r> {
         }
     }
 
-    /// Adds the stored rows that may be hits, before the first pass: in one list for each vector of a query, by distance,
-    /// else in one by position; ascending.
+    /// Counts the words of a candidate, and says whether it is a hit of the rank.
+    fn count(&mut self, number: u32, row: &Row) -> bool {
+        let ranking = self.ranking.as_mut().expect("only ranks count words");
+        let counted = row.document.as_deref().map(|document| ranking.counter.count(document));
+        ranking.statistics.add(counted.as_ref());
+        let Some(counted) = counted.filter(Counted::is_hit) else { return false };
+        let is_named = ranking.ids.as_ref().is_none_or(|ids| ids.contains(&*self.candidates[number as usize].id));
+        let is_hit = is_named && self.filter.as_ref().is_none_or(|filter| filter.matches(row));
+        ranking.counted.extend(is_hit.then_some((number, counted)));
+        is_hit
+    }
+
+    /// What the documents here came to, for a rank; known once [`Scan::next_pass`] has said that nothing is left.
+    pub fn statistics(&self) -> Statistics {
+        self.ranking.as_ref().map(|ranking| ranking.statistics.clone()).unwrap_or_default()
+    }
+
+    /// Scores what was counted here; the passes go on with what is best.
+    pub fn score(&mut self, score: impl Fn(&Counted) -> f32) {
+        let (Some(ranking), Read::Rank { n_results, .. }) = (&mut self.ranking, self.read) else { return };
+        let mut best = TopK::new(saturate(*n_results));
+        for (number, counted) in ranking.counted.drain(..) {
+            best.push(-score(&counted), (self.candidates[number as usize].position, number));
+        }
+        ranking.best = Some(best);
+    }
+
+    /// Whether scores must be known before the next pass.
+    fn is_unscored(&self) -> bool {
+        self.ranking.as_ref().is_some_and(|ranking| ranking.best.is_none())
+    }
+
+    /// Adds the stored rows that may be hits, before the first pass, or before that after scores: in one list for each vector of
+    /// a query, by distance, else in one, of a rank by distance as well, else by position; ascending.
     pub fn compete(&mut self, rivals: Vec<Vec<Rival>>) {
         self.rivals = rivals;
     }
 
-    /// What to hand to [`Scan::take`] now, ascending; `None` when nothing is left of the overlay: then come the rows of
-    /// [`Scan::wanted_rows`].
+    /// What to hand to [`Scan::take`] now, ascending; `None` when nothing is left of the overlay: then come scores, if it is a
+    /// rank and they have not come yet, or else the rows of [`Scan::wanted_rows`].
     ///
     /// `overlay` is the one this began from: of what it still says of the hits nothing is read.
     pub fn next_pass(&mut self, overlay: &Overlay) -> Result<Option<Vec<Origin>>, PlanError> {
@@ -198,7 +263,7 @@ impl<'r> Scan<'r> {
                 origins.dedup();
                 return Ok(Some(origins));
             }
-            if self.is_collecting {
+            if self.is_collecting || self.is_unscored() {
                 return Ok(None);
             }
             self.choose(overlay)?;
@@ -287,8 +352,12 @@ impl<'r> Scan<'r> {
     fn complete(&mut self, number: u32, partial: &Partial) -> Result<(), PlanError> {
         let candidate = &self.candidates[number as usize];
         if self.is_collecting {
-            let hit = partial.row.hit(&candidate.id, partial.vector.as_deref(), None, include(self.read));
+            let hit = partial.row.hit(&candidate.id, partial.vector.as_deref(), None, self.read.include());
             return self.keep(Choice::Own(number), hit);
+        }
+        if self.ranking.is_some() {
+            self.count(number, &partial.row);
+            return Ok(());
         }
         let passes = candidate.passes || self.filter.as_ref().is_none_or(|filter| filter.matches(&partial.row));
         match &partial.vector {
@@ -325,7 +394,7 @@ impl<'r> Scan<'r> {
     pub fn give(&mut self, place: u64, row: &OperationView<'_>) -> Result<(), PlanError> {
         let mut fields = Row::default();
         fields.change(row, Parts::of(row))?;
-        let hit = fields.hit(row.id, row.embedding, None, include(self.read));
+        let hit = fields.hit(row.id, row.embedding, None, self.read.include());
         self.keep(Choice::Stored(place), hit)
     }
 
@@ -343,7 +412,7 @@ impl<'r> Scan<'r> {
         for number in numbers {
             let row = self.candidates[number as usize].row;
             if is_unchanged && overlay.holds(parts, row as usize) {
-                self.keep(Choice::Own(number), overlay.hit(row, None, include(self.read)))?;
+                self.keep(Choice::Own(number), overlay.hit(row, None, self.read.include()))?;
             } else {
                 self.todo.insert(number);
             }
@@ -355,9 +424,10 @@ impl<'r> Scan<'r> {
     fn ranked_lists(&mut self) -> Vec<Vec<(Choice, Option<f32>)>> {
         let rivals = std::mem::take(&mut self.rivals);
         let stored = |list: usize| rivals.get(list).into_iter().flatten();
-        if matches!(self.read, Read::Query { .. }) {
-            let searches = std::mem::take(&mut self.searches).into_iter().enumerate();
-            let merged = searches.map(|(list, (_, nearest))| {
+        if matches!(self.read, Read::Query { .. } | Read::Rank { .. }) {
+            let best = self.ranking.as_mut().and_then(|ranking| ranking.best.take());
+            let searches = std::mem::take(&mut self.searches).into_iter().map(|(_, nearest)| nearest).chain(best);
+            let merged = searches.enumerate().map(|(list, nearest)| {
                 let k = nearest.k();
                 let own = nearest.into_sorted().into_iter();
                 let own = own.map(|ranked| (ranked.distance, ranked.row.0, Choice::Own(ranked.row.1)));
@@ -392,12 +462,5 @@ impl<'r> Scan<'r> {
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
         let count = if matches!(self.read, Read::Match { .. }) { lists[0].len() as u64 } else { 0 };
         Ok((lists, count))
-    }
-}
-
-fn include(read: &Read) -> Include {
-    match read {
-        Read::Get { include, .. } | Read::Query { include, .. } => *include,
-        Read::Match { .. } | Read::Count => Include::default(),
     }
 }
