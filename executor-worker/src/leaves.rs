@@ -10,7 +10,7 @@ use segment::LeafIndex;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::ObjectStore;
-use stored::{Base, Place, Slots};
+use stored::{Base, GAP_BYTES, Place, Slots};
 use vector::codes::{self, LeafView};
 use vector::probe::{self, Effort, Line, RowPlan};
 use vector::{Estimate, Query, Table};
@@ -331,6 +331,7 @@ impl Near {
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
+        rerank.gap_bytes_max = GAP_BYTES;
         rerank.ranges = rerank.ranges.saturating_mul(look.ranges);
         let Seen { mut kept, is_unsure, .. } = seen;
         let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);

@@ -11,7 +11,7 @@ use storage::{ObjectStore, ReadError};
 
 /// Ranges of one object that are no farther apart than this, in bytes, are read as one: a read takes as long as some hundred
 /// kilobytes of it.
-const GAP_BYTES: u64 = 128 * 1024;
+pub const GAP_BYTES: u64 = 192 * 1024;
 /// Ranges are joined up to this size, in bytes: several connections bring more than one.
 const JOINED_BYTES: u64 = 2 * 1024 * 1024;
 /// Gets that are under way at once, where the store itself sets no bound (as [`storage::Lanes`] does in Workers).

@@ -62,7 +62,7 @@ struct Read {
 fn reads(records: &Records) -> Result<[Read; 3]> {
     let vector: Vec<f32> = records.vectors[records.len() / 2].iter().map(|value| value + 0.01).collect();
     let query = json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
-    let (key, text) = records.rare_text()?;
+    let (key, text) = records.text_of_one_in(100)?;
     let get = json!({ "where": { key: text }, "include": ["documents"] });
     Ok([
         Read { name: "query, ten nearest", verb: "query", body: Some(query) },

@@ -7,6 +7,7 @@ mod collection;
 mod compact;
 mod compactor;
 mod cpu;
+mod filters;
 mod http;
 mod latency;
 mod load;
@@ -43,6 +44,8 @@ enum Bench {
     Backlog(backlog::Arguments),
     /// What reads of a compacted collection ask of the store, by the number of its segments
     Reads(reads::Arguments),
+    /// What isolates ask of the store that know nothing, by filter
+    Filters(filters::Arguments),
     /// Latencies before and after compaction
     Latency(latency::Arguments),
     /// Recall, reads and latencies of nearest neighbours in a compacted collection
@@ -61,6 +64,7 @@ pub(crate) fn run(place: &Place, arguments: &Arguments) -> Result<()> {
         Bench::Compact(arguments) => compact::run(place, arguments, &data),
         Bench::Backlog(arguments) => backlog::run(place, arguments, &data),
         Bench::Reads(arguments) => reads::run(place, arguments, &data),
+        Bench::Filters(arguments) => filters::run(place, arguments, &data),
         Bench::Latency(arguments) => latency::run(place, arguments, &data),
         Bench::Vector(arguments) => vector::run(place, arguments, &data),
         Bench::Peer(arguments) => peer::run(place, arguments, &data),

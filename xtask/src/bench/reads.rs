@@ -79,7 +79,7 @@ fn reads(records: &Records, count: usize) -> Result<Vec<Read>> {
     };
     let spread = |first: usize| (0..10).map(|step| first + step * (count / 10)).collect::<Vec<_>>();
     let nearest = |row: usize| json!({ "query_embeddings": [records.vectors[row]], "n_results": 10, "include": [] });
-    let (key, text) = records.rare_text()?;
+    let (key, text) = records.text_of_one_in(100)?;
     Ok(vec![
         Read { waves_max: Some(WAVES_BY_ID_MAX), ..get("get, one id", &[count / 3], &[count / 2]) },
         get("get, ten ids", &spread(5), &spread(9)),

@@ -1,5 +1,6 @@
 //! What a bench writes: records of a folder, or made up, as the bodies that the official clients would send.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Dimensions of made-up records.
 const DIMENSIONS: usize = 384;
+/// How far the copies of a vector are from it, in its lengths.
+const COPIES_OFF: f32 = 0.2;
 /// Words of a made-up document.
 const WORDS: u64 = 40;
 
@@ -55,16 +58,16 @@ impl Records {
         Records { vectors, ..self }
     }
 
-    /// The text in the metadata, as key and value, that about one in 100 records has.
-    pub(crate) fn rare_text(&self) -> Result<(String, String)> {
+    /// The text in the metadata, as key and value, that about one in `one_in` records has.
+    pub(crate) fn text_of_one_in(&self, one_in: usize) -> Result<(String, String)> {
         let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (key, value) in self.metadatas.iter().filter_map(Value::as_object).flatten() {
             if let Some(text) = value.as_str() {
                 *counts.entry((key, text)).or_default() += 1;
             }
         }
-        let rare = counts.into_iter().min_by_key(|(_, count)| (self.len() / 100).abs_diff(*count));
-        let ((key, text), _) = rare.context("no record has a text in its metadata")?;
+        let found = counts.into_iter().min_by_key(|(_, count)| (self.len() / one_in).abs_diff(*count));
+        let ((key, text), _) = found.context("no record has a text in its metadata")?;
         Ok((key.to_owned(), text.to_owned()))
     }
 
@@ -74,7 +77,8 @@ impl Records {
         self.bodies_of(0..self.len() / batch * batch, batch)
     }
 
-    /// The bodies that add the records in `rows`, up to `batch` in each.
+    /// The bodies that add the records in `rows`, up to `batch` in each. Behind the last record all come again, with vectors that
+    /// are a little off.
     pub(crate) fn bodies_of(&self, rows: Range<usize>, batch: usize) -> Vec<Vec<u8>> {
         let body = |start: usize| {
             let limit = rows.end.min(start + batch);
@@ -94,14 +98,25 @@ impl Records {
     }
 
     fn body(&self, ids: Vec<String>, start: usize, limit: usize) -> Vec<u8> {
-        let embeddings: Vec<String> = self.vectors[start..limit].iter().map(|vector| encoded(vector)).collect();
+        let rows = || (start..limit).map(|row| row % self.len());
+        let embeddings: Vec<String> = (start..limit).map(|row| encoded(&self.vector(row))).collect();
         let body = json!({
             "ids": ids,
             "embeddings": embeddings,
-            "documents": self.documents[start..limit],
-            "metadatas": self.metadatas[start..limit],
+            "documents": rows().map(|row| &self.documents[row]).collect::<Vec<_>>(),
+            "metadatas": rows().map(|row| &self.metadatas[row]).collect::<Vec<_>>(),
         });
         body.to_string().into_bytes()
+    }
+
+    fn vector(&self, row: usize) -> Cow<'_, [f32]> {
+        let Some(copied) = row.checked_sub(self.len()) else { return Cow::Borrowed(&self.vectors[row]) };
+        let mut random = Random(row as u64);
+        let vector = &self.vectors[copied % self.len()];
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        // Of numbers from -1/2 to 1/2 the root mean square is the root of a twelfth.
+        let scale = length * COPIES_OFF * (12.0 / vector.len() as f32).sqrt();
+        vector.iter().map(|x| x + scale * (random.unit() - 0.5)).collect()
     }
 }
 
@@ -208,6 +223,22 @@ mod tests {
         for wrong in [npy("<f8", "1, 1", &[0; 8]), npy("<f4", "2, 1", &[0; 4]), npy("<f4", "4", &[0; 16])] {
             assert!(parse_npy(&wrong, 9).is_err());
         }
+    }
+
+    #[test]
+    fn records_behind_the_last_are_like_the_first_ones() {
+        let records = made_up(3);
+        let bodies = records.bodies_of(3..6, 3);
+        let body: Value = serde_json::from_slice(&bodies[0]).unwrap();
+        assert_eq!(body["ids"][0], "record-00000003");
+        assert_eq!(body["documents"][1], records.documents[1]);
+        let off = |row: usize| {
+            let copy = records.vector(row);
+            let pairs = records.vectors[row % 3].iter().zip(&*copy).map(|(a, b)| (a - b).powi(2));
+            let length: f32 = records.vectors[row % 3].iter().map(|x| x * x).sum();
+            (pairs.sum::<f32>() / length).sqrt()
+        };
+        assert!((3..9).all(|row| (off(row) - COPIES_OFF).abs() < 0.03) && off(2) == 0.0);
     }
 
     #[test]

@@ -52,15 +52,15 @@ impl Shape {
 }
 
 /// What one collection is measured with.
-pub(super) struct Case {
+pub(in super::super) struct Case {
     pub(super) folder: PathBuf,
-    pub(super) records: Records,
-    pub(super) queries: Vec<Vec<f32>>,
+    pub(in super::super) records: Records,
+    pub(in super::super) queries: Vec<Vec<f32>>,
 }
 
 impl Case {
     /// At most `count` records of a folder, and its last `queries` vectors, which are not among them.
-    pub(super) fn load(folder: &Path, count: usize, queries: usize) -> Result<Case> {
+    pub(in super::super) fn load(folder: &Path, count: usize, queries: usize) -> Result<Case> {
         let mut records = Records::load(Some(folder), usize::MAX)?;
         ensure!(records.len() > 2 * queries, "{} records are too few", records.len());
         let queries = records.vectors.split_off(records.len() - queries);
@@ -91,19 +91,19 @@ impl Case {
         Ok(())
     }
 
-    /// Writes all records, in `parts` parts at least, and compacts each within so many MiB.
-    pub(super) fn build(
+    /// Writes the records in `rows`, in `parts` parts at least, and compacts each within so many MiB.
+    pub(in super::super) fn build(
         &self,
         collection: &Collection,
         compactor: &Compactor<'_>,
+        rows: Range<usize>,
         parts: usize,
         memory: u32,
     ) -> Result<Spent> {
-        let count = self.records.len();
-        let parts = parts.max((4 * self.dimension() * count).div_ceil(LOG_BYTES_MAX));
-        let (mut spent, part) = (Spent::default(), count.div_ceil(parts));
-        for start in (0..count).step_by(part) {
-            self.write(collection, start..count.min(start + part))?;
+        let parts = parts.max((4 * self.dimension() * rows.len()).div_ceil(LOG_BYTES_MAX));
+        let (mut spent, part) = (Spent::default(), rows.len().div_ceil(parts));
+        for start in rows.clone().step_by(part) {
+            self.write(collection, start..rows.end.min(start + part))?;
             spent = spent.and(compactor.compact(&collection.id, memory)?);
         }
         Ok(spent)

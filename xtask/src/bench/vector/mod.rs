@@ -2,7 +2,7 @@
 //! ask of the store that know nothing and that have asked before, how long they take, and what building the index takes. Queries
 //! are records that were held out.
 
-mod case;
+pub(super) mod case;
 mod churn;
 mod cold;
 mod lance;
@@ -60,6 +60,9 @@ pub(crate) struct Arguments {
     /// Queries that are asked with each of several filters
     #[arg(long, default_value_t = 0)]
     filtered: usize,
+    /// Add so many more at the end and compact them, beside what building took
+    #[arg(long, default_value_t = 0)]
+    later: usize,
     /// Replace three tenths of the records and delete two tenths, over one to four segments, too
     #[arg(long)]
     churn: bool,
@@ -124,7 +127,8 @@ impl Bench<'_> {
         let (case, arguments) = (self.case, self.arguments);
         let (collection, other) = (self.collection("vectors")?, self.collection("other")?);
         other.load(&case.records.bodies_of(0..1, 1), 1)?;
-        let built = case.build(&collection, &self.compactor(), arguments.parts, arguments.memory)?;
+        let built =
+            case.build(&collection, &self.compactor(), 0..case.records.len(), arguments.parts, arguments.memory)?;
         let mut line = self.nearest(&collection, &other, built)?;
         report::print_one(&line);
         let mut recall = line.warm.asked.recall.min(line.cold.recall);
@@ -139,6 +143,9 @@ impl Bench<'_> {
         }
         if self.arguments.lance {
             lance::measure(self.place, &self.stack, self.case, &line)?;
+        }
+        if self.arguments.later > 0 {
+            self.grown(&collection, &line.built)?;
         }
         if self.arguments.churn {
             recall = recall.min(self.churned()?);
@@ -228,6 +235,20 @@ impl Bench<'_> {
             least = least.min(asked.recall);
         }
         Ok(least)
+    }
+
+    /// What it takes to compact some records more, beside building the rest.
+    fn grown(&self, collection: &Collection, built: &Spent) -> Result<()> {
+        let (first, Arguments { later, memory, .. }) = (self.case.records.len(), self.arguments);
+        let spent = self.case.build(collection, &self.compactor(), first..first + later, 1, *memory)?;
+        println!(
+            "\n{later} more compacted into {} segments: {:.3} of the time, {:.3} of the processor time of building, {} MB written",
+            self.segments(collection)?,
+            spent.elapsed.as_secs_f64() / built.elapsed.as_secs_f64(),
+            spent.cpu / built.cpu,
+            spent.written_bytes / 1_000_000,
+        );
+        collection.expect(first + later)
     }
 
     /// Recall after records were replaced and deleted, a line for each number of segments; returns the least.
