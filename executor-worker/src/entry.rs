@@ -1,8 +1,8 @@
 //! The Worker around the executor: bindings in, one executor a request out. The only file here that names `worker`.
 
 use crate::{Cache, Executor, Tally};
-use http::header::{CONTENT_LENGTH, HeaderName};
-use runtime::{WorkerRuntime, request_body, request_head, worker_response};
+use http::header::CONTENT_LENGTH;
+use runtime::{TRACEPARENT, WorkerRuntime, request_body, request_head, worker_response};
 use std::cell::OnceCell;
 use std::rc::Rc;
 use storage::{BoundStore, CacheApi, Edge, Lanes, Observed, Retry};
@@ -11,9 +11,6 @@ use worker::{Context, Env, Error, Result, console_error, event};
 
 /// Largest plan, in bytes: a user's largest body, its vectors as base64.
 const PLAN_BYTES_MAX: usize = 2 * model::limits::BODY_BYTES_MAX;
-
-/// The W3C header that joins what one user's request causes.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 thread_local! {
     /// The memory of this isolate; a panic empties it.

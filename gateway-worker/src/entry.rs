@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue};
 use model::limits;
 use query::{Answer, PlanError};
 use runtime::{
-    RequestError, Runtime, WorkerRuntime, announced_length, discard_body, http_response, request_body, request_head,
-    within, worker_response,
+    RequestError, Runtime, TRACEPARENT, WorkerRuntime, announced_length, discard_body, http_response, request_body,
+    request_head, within, worker_response,
 };
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -23,8 +23,6 @@ use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::web_sys::{Headers, Request, RequestInit, Response};
 use worker::{Context, Env, Result, console_error, event, worker_sys};
 
-/// The W3C header that joins what one user's request causes.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// All that is asked of a request's headers.
 const HEADERS: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_TYPE, TRACEPARENT, idempotency::HEADER];
 

@@ -15,6 +15,7 @@
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use http::HeaderName;
 use model::{Timestamp, limits};
 use std::pin::{Pin, pin};
 
@@ -41,6 +42,9 @@ pub use worker::WorkerRuntime;
 pub use worker_http::{
     RequestError, announced_length, discard_body, http_response, request_body, request_head, worker_response,
 };
+
+/// The W3C header that joins the requests that one user's request causes.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The present, randomness and sleep.
 pub trait Runtime: Clone {

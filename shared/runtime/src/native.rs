@@ -1,6 +1,6 @@
 //! The native adapter: tokio's timers and hyper's client, HTTPS by rustls with the machine's certificates.
 
-use crate::{Http, HttpError, Runtime};
+use crate::{Http, HttpError, Runtime, TRACEPARENT};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -99,7 +99,7 @@ fn random_bits() -> u128 {
 impl Http for NativeRuntime {
     async fn fetch(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         if let Some(traceparent) = &self.traceparent {
-            request.headers_mut().insert("traceparent", traceparent.clone());
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
         }
         let reply = self.client.request(request.map(Full::new)).await.map_err(no_reply)?;
         let (parts, body) = reply.into_parts();

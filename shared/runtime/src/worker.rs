@@ -1,7 +1,7 @@
 //! The adapter for Workers: JavaScript's clock, crypto and timers, and `fetch`.
 
 use crate::worker_http::body_of;
-use crate::{Http, HttpError, Runtime};
+use crate::{Http, HttpError, Runtime, TRACEPARENT};
 use ::worker::Delay;
 use ::worker::js_sys::{self, Uint8Array, futures::JsFuture};
 use ::worker::wasm_bindgen::{JsCast, JsValue};
@@ -94,7 +94,7 @@ impl WorkerRuntime {
     fn init(&self, request: &http::Request<Bytes>) -> Result<RequestInit, JsValue> {
         let headers = headers_of(request.headers())?;
         if let Some(traceparent) = &self.traceparent {
-            headers.set("traceparent", &String::from_utf8_lossy(traceparent.as_bytes()))?;
+            headers.set(TRACEPARENT.as_str(), &String::from_utf8_lossy(traceparent.as_bytes()))?;
         }
         let init = RequestInit::new();
         init.set_method(request.method().as_str());
