@@ -93,9 +93,13 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 break;
             }
             let wanted: Vec<(Leaf, Vec<usize>)> = wanted.into_iter().collect();
-            for together in in_pieces(&wanted, |(leaf, _)| leaf_bytes(&indexes, *leaf)) {
-                self.scan(search, &indexes, together, &probes, &mut lists).await?;
-            }
+            let scan_all = async {
+                for together in in_pieces(&wanted, |(leaf, _)| leaf_bytes(&indexes, *leaf)) {
+                    self.scan(search, &indexes, together, &probes, &mut lists).await?;
+                }
+                Ok::<(), PlanError>(())
+            };
+            self.tally.reads.one_wave(Box::pin(scan_all)).await?;
             times = times.saturating_mul(MORE);
         }
         let look = if search.passing.is_some() { Look::FILTERED } else { Look::USUAL };

@@ -201,7 +201,7 @@ pub struct Answer {
 /// How an answer was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explain {
-    /// Reads of the store that waited for each other: the longest chain.
+    /// Reads of the store that waited for each other: the longest chain. (Waiting for room or for a connection does not count.)
     pub waves: u32,
     /// Bytes of all bodies that were read.
     pub bytes: u64,

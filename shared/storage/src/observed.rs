@@ -15,7 +15,7 @@ pub struct ObservedRead {
     pub range: Option<Range<u64>>,
     /// Length of the body; `None`: there was no object.
     pub bytes: Option<u64>,
-    /// One more than that of the last read that was answered before this one was sent.
+    /// One more than that of the last read that was answered before this one was sent, unless it waited for room only.
     pub wave: u32,
 }
 
@@ -25,12 +25,22 @@ pub struct Reads {
     answered: RefCell<Vec<ObservedRead>>,
     /// The latest wave that was answered.
     wave: Cell<u32>,
+    /// The one that counts instead, as long as reads wait for room only.
+    held: Cell<Option<u32>>,
 }
 
 impl Reads {
     /// Those that were answered so far.
     pub fn answered(&self) -> Vec<ObservedRead> {
         self.answered.borrow().clone()
+    }
+
+    /// What is read by `reading` was known before it began, though there may not be room for all of it at once: it is of one wave.
+    pub async fn one_wave<T>(&self, reading: impl Future<Output = T>) -> T {
+        let before = self.held.replace(Some(self.held.get().unwrap_or(self.wave.get())));
+        let answer = reading.await;
+        self.held.set(before);
+        answer
     }
 }
 
@@ -53,7 +63,7 @@ impl<S> Observed<S> {
         read: impl Future<Output = Result<Option<T>, ReadError>>,
         bytes: impl Fn(&T) -> u64,
     ) -> Result<Option<T>, ReadError> {
-        let wave = self.reads.wave.get() + 1;
+        let wave = self.reads.held.get().unwrap_or(self.reads.wave.get()) + 1;
         let answer = read.await;
         if let Ok(found) = &answer {
             self.reads.wave.set(self.reads.wave.get().max(wave));
@@ -113,5 +123,12 @@ mod tests {
         let seen = reads.answered();
         assert_eq!(seen[0], read("a", Some(1..3), Some(2), 1));
         assert_eq!((seen[1].bytes, seen[2].clone()), (None, read("a", None, Some(4), seen[1].wave + 1)));
+        let one_by_one = async {
+            observed.get("a").await?;
+            observed.get("a").await
+        };
+        assert!(reads.one_wave(one_by_one).now_or_never().expect("memory is at hand").is_ok());
+        let waves: Vec<u32> = reads.answered().iter().map(|read| read.wave).collect();
+        assert_eq!(waves[3..], [seen[2].wave + 1; 2]);
     }
 }

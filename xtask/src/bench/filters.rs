@@ -43,6 +43,7 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
     let programs = test::optimised_programs(place, &build::DEPLOYED)?;
     let case = Case::load(&arguments.data, usize::MAX, arguments.queries)?;
     let filters = filters(&case.records)?;
+    let mut is_as_designed = true;
     for count in &arguments.records {
         let mut stack = Stack::start(Config::new(programs.clone(), data.join("opal")))?;
         let collection = Collection::make(&stack.gateway_url(), "filters", "cosine")?;
@@ -61,12 +62,15 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
             let bodies: Vec<Value> = case.queries.iter().map(near).collect();
             let query = ask(&mut stack, &collection, "query", &bodies, 10)?;
             println!("{:<28}{query}", format!("query, {name}"));
-            ensure!(get.waves <= WAVES_OF_GET_MAX, "a get takes {} dependent reads", get.waves);
-            ensure!(query.waves <= WAVES_OF_QUERY_MAX, "a query takes {} dependent reads", query.waves);
+            is_as_designed &= get.waves <= WAVES_OF_GET_MAX && query.waves <= WAVES_OF_QUERY_MAX;
         }
         stack.stop();
         fs::remove_dir_all(data.join("opal"))?;
     }
+    ensure!(
+        is_as_designed,
+        "more than {WAVES_OF_GET_MAX} dependent reads for a get, or {WAVES_OF_QUERY_MAX} for a query"
+    );
     Ok(())
 }
 
