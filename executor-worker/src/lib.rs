@@ -425,7 +425,10 @@ fn stored_bytes(plan: &QueryPlan, base: &Base) -> usize {
             let codes: u64 = codes.take(limits::CONNECTIONS_MAX).sum();
             leaves::bytes(base) + BATCHES_BYTES + usize::try_from(codes).unwrap_or(usize::MAX)
         }
-        Read::Rank { .. } => BATCHES_BYTES + usize::try_from(limits::TEXT_RANK_BYTES_MAX).unwrap_or(usize::MAX),
+        Read::Rank { .. } => {
+            let indexed = usize::try_from(limits::TEXT_RANK_BYTES_MAX).unwrap_or(usize::MAX);
+            BATCHES_BYTES + indexed + limits::RANK_COUNTS_BYTES_MAX
+        }
         _ => BATCHES_BYTES,
     }
 }

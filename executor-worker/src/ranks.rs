@@ -5,7 +5,7 @@ use crate::filters::{self, ROWS_TOGETHER, TEXTS_BYTES_MAX};
 use crate::search::{Search, rivals};
 use futures_util::future::join;
 use model::Position;
-use query::{Counted, Counter, PlanError, Read, Rival, Scan, Statistics, TopK};
+use query::{Counter, Counts, PlanError, Read, Rival, Scan, Statistics, TopK};
 use roaring::RoaringBitmap;
 use runtime::Runtime;
 use segment::row::RowView;
@@ -14,8 +14,8 @@ use storage::ObjectStore;
 use stored::{Place, Slots, WordIndexes};
 use text::{Keywords, Scorer};
 
-/// A stored row that no index knew, and what its document came to.
-type Looked = (Position, Place, Counted);
+/// Stored rows that no index knew, and what their documents came to.
+type Looked = Counts<(Position, Place)>;
 
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Scores the documents that `scan` has counted, and adds the stored rows that may be hits beside them.
@@ -70,8 +70,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         keywords: &Keywords,
         segments: &[u32],
         among: &[RoaringBitmap],
-    ) -> Result<(Vec<Looked>, Statistics), PlanError> {
-        let (mut looked, mut statistics) = (Vec::new(), Statistics::default());
+    ) -> Result<(Looked, Statistics), PlanError> {
+        let (mut looked, mut statistics) = (Looked::default(), Statistics::default());
         let places: Vec<Place> = segments.iter().flat_map(|number| search.unhidden(*number)).collect();
         for some in places.chunks(ROWS_TOGETHER) {
             let count = |place: Place, row: &RowView<'_>| {
@@ -79,8 +79,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 statistics.add(counted.as_ref());
                 let hit =
                     counted.filter(|counted| counted.is_hit() && among[place.segment as usize].contains(place.row));
-                looked.extend(hit.map(|counted| (row.position, place, counted)));
-                Ok::<(), PlanError>(())
+                hit.map_or(Ok(()), |counted| looked.push((row.position, place), counted))
             };
             self.stored().look_through(search.base, some, count).await?;
         }
@@ -116,9 +115,9 @@ fn wanted(read: &Read) -> usize {
 }
 
 /// The best of `best` and of what was looked at.
-fn merged(read: &Read, best: Vec<Rival>, looked: &[Looked], scorer: &Scorer) -> Vec<Rival> {
+fn merged(read: &Read, best: Vec<Rival>, looked: &Looked, scorer: &Scorer) -> Vec<Rival> {
     let mut top = TopK::new(wanted(read));
     best.into_iter().for_each(|rival| top.push(rival.distance, (rival.position, Place::of_number(rival.place))));
-    looked.iter().for_each(|(position, place, counted)| top.push(-scorer.score(counted), (*position, *place)));
+    looked.all.iter().for_each(|(row, counted)| top.push(-scorer.score(counted), *row));
     rivals(top)
 }

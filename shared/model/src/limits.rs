@@ -69,7 +69,9 @@ pub const TEXT_CANDIDATE_GRAMS: usize = 6;
 /// Literals that a regular expression is looked up by; what it needs beyond them is left to verifying rows.
 pub const TEXT_LITERALS_MAX: usize = 128;
 /// Bytes of text indexes that one rank reads at most: of a word that is in every document, about one a row.
-pub const TEXT_RANK_BYTES_MAX: u64 = 24 << 20;
+pub const TEXT_RANK_BYTES_MAX: u64 = 16 << 20;
+/// Memory, in bytes, for what documents come to that a rank has to look at, in the log and in segments each.
+pub const RANK_COUNTS_BYTES_MAX: usize = 8 << 20;
 /// Words of a text that documents are ranked by.
 pub const TEXT_WORDS_MAX: usize = 64;
 /// Largest compiled regular expression, in bytes.

@@ -45,5 +45,5 @@ pub mod testing;
 pub use eval::{CompiledFilter, Fields, FilterError};
 pub use overlay::{Begun, NothingStored, Origin, Overlay, Rival, STORED_GROUP, Scan, Stored, StoredRow};
 pub use plan::{Answer, Explain, ExplainedRead, Hit, Include, PlanError, QueryPlan, Read, ReadLevel, Source};
-pub use relevance::{Counted, Counter, Statistics};
+pub use relevance::{Counted, Counter, Counts, Statistics};
 pub use top_k::TopK;

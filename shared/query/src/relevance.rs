@@ -1,5 +1,7 @@
 //! What ranks documents by words, for rows that no index of words knows: how they are counted, and what is known of all.
 
+use crate::plan::PlanError;
+use model::limits;
 use std::ops::AddAssign;
 
 /// Counts documents for a rank: the crate that knows how text becomes words has one.
@@ -21,6 +23,33 @@ impl Counted {
     /// Whether it has any of the keywords: others have no score.
     pub fn is_hit(&self) -> bool {
         self.times.iter().any(|times| *times > 0)
+    }
+}
+
+/// The documents that have a keyword, each with what it is known by: as many as there is memory for.
+#[derive(Debug)]
+pub struct Counts<K> {
+    /// In the order in which they came.
+    pub all: Vec<(K, Counted)>,
+    bytes: usize,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Counts { all: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<K> Counts<K> {
+    /// Errors: [`PlanError::TooLarge`] if all together are more than [`limits::RANK_COUNTS_BYTES_MAX`].
+    pub fn push(&mut self, known_by: K, counted: Counted) -> Result<(), PlanError> {
+        self.bytes += size_of::<(K, Counted)>() + size_of_val(&*counted.times);
+        if self.bytes > limits::RANK_COUNTS_BYTES_MAX {
+            let what = "too many documents have these words that are not indexed: ask for fewer or rarer words";
+            return Err(PlanError::TooLarge(what.to_owned()));
+        }
+        self.all.push((known_by, counted));
+        Ok(())
     }
 }
 
@@ -55,5 +84,33 @@ impl AddAssign<&Statistics> for Statistics {
             self.documents.resize(other.documents.len(), 0);
         }
         self.documents.iter_mut().zip(&other.documents).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(times: &[u32]) -> Counted {
+        Counted { length: 7, times: times.into() }
+    }
+
+    #[test]
+    fn rows_without_a_document_count_as_rows() {
+        let mut statistics = Statistics::default();
+        statistics.add(None);
+        assert_eq!(statistics, Statistics { rows: 1, words: 0, documents: vec![] });
+        statistics.add(Some(&counted(&[0, 3])));
+        statistics.add(Some(&counted(&[1, 1])));
+        assert_eq!(statistics, Statistics { rows: 3, words: 14, documents: vec![1, 2] });
+    }
+
+    #[test]
+    fn there_is_no_more_counted_than_there_is_memory_for() {
+        let mut counts = Counts::default();
+        let most = limits::RANK_COUNTS_BYTES_MAX / (4 * 64);
+        let pushed = (0..most).find_map(|number| counts.push(number, counted(&[1; 64])).err());
+        assert!(matches!(pushed, Some(PlanError::TooLarge(_))));
+        assert!(counts.all.len() > most / 2);
     }
 }

@@ -6,7 +6,7 @@ use super::{Overlay, compile, first_parts, include_of, saturate, spend};
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
 use crate::plan::{Hit, PlanError, Read, Source};
-use crate::relevance::{Counted, Counter, Statistics};
+use crate::relevance::{Counted, Counter, Counts, Statistics};
 use crate::top_k::TopK;
 use model::{OperationView, Position, Space, limits};
 use std::collections::{HashMap, HashSet};
@@ -62,7 +62,7 @@ struct Ranking<'r> {
     /// Of all rows, hits or not.
     statistics: Statistics,
     /// The candidates that are hits.
-    counted: Vec<(u32, Counted)>,
+    counts: Counts<u32>,
     /// The best of them, once their scores are known.
     best: Option<TopK<(Position, u32)>>,
 }
@@ -149,12 +149,12 @@ impl<'r> Scan<'r> {
     pub(super) fn begin_rank(overlay: &Overlay, read: &'r Read, counter: &'r dyn Counter) -> Result<Self, PlanError> {
         let mut scan = Scan::new(overlay, Space::default(), read)?;
         let ids = read.ids().map(|ids| ids.iter().map(String::as_str).collect());
-        let (statistics, counted) = (Statistics::default(), Vec::new());
-        scan.ranking = Some(Ranking { counter, ids, statistics, counted, best: None });
+        let (statistics, counts) = (Statistics::default(), Counts::default());
+        scan.ranking = Some(Ranking { counter, ids, statistics, counts, best: None });
         for row in overlay.living(None) {
             let number = scan.add_candidate(overlay, row, false);
             match overlay.payloads.get(row as usize) {
-                Some(payload) if !scan.count(number, payload) => drop(scan.candidates.pop()),
+                Some(payload) if !scan.count(number, payload)? => drop(scan.candidates.pop()),
                 Some(_) => {}
                 None => drop(scan.todo.insert(number)),
             }
@@ -214,15 +214,17 @@ impl<'r> Scan<'r> {
     }
 
     /// Counts the words of a candidate, and says whether it is a hit of the rank.
-    fn count(&mut self, number: u32, row: &Row) -> bool {
+    fn count(&mut self, number: u32, row: &Row) -> Result<bool, PlanError> {
         let ranking = self.ranking.as_mut().expect("only ranks count words");
         let counted = row.document.as_deref().map(|document| ranking.counter.count(document));
         ranking.statistics.add(counted.as_ref());
-        let Some(counted) = counted.filter(Counted::is_hit) else { return false };
+        let Some(counted) = counted.filter(Counted::is_hit) else { return Ok(false) };
         let is_named = ranking.ids.as_ref().is_none_or(|ids| ids.contains(&*self.candidates[number as usize].id));
         let is_hit = is_named && self.filter.as_ref().is_none_or(|filter| filter.matches(row));
-        ranking.counted.extend(is_hit.then_some((number, counted)));
-        is_hit
+        if is_hit {
+            ranking.counts.push(number, counted)?;
+        }
+        Ok(is_hit)
     }
 
     /// What the documents here came to, for a rank; known once [`Scan::next_pass`] has said that nothing is left.
@@ -234,7 +236,7 @@ impl<'r> Scan<'r> {
     pub fn score(&mut self, score: impl Fn(&Counted) -> f32) {
         let (Some(ranking), Read::Rank { n_results, .. }) = (&mut self.ranking, self.read) else { return };
         let mut best = TopK::new(saturate(*n_results));
-        for (number, counted) in ranking.counted.drain(..) {
+        for (number, counted) in ranking.counts.all.drain(..) {
             best.push(-score(&counted), (self.candidates[number as usize].position, number));
         }
         ranking.best = Some(best);
@@ -356,8 +358,7 @@ impl<'r> Scan<'r> {
             return self.keep(Choice::Own(number), hit);
         }
         if self.ranking.is_some() {
-            self.count(number, &partial.row);
-            return Ok(());
+            return self.count(number, &partial.row).map(drop);
         }
         let passes = candidate.passes || self.filter.as_ref().is_none_or(|filter| filter.matches(&partial.row));
         match &partial.vector {
