@@ -20,8 +20,8 @@ type Looked = Counts<(Position, Place)>;
 impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     /// Scores the documents that `scan` has counted, and adds the stored rows that may be hits beside them.
     ///
-    /// Cost: heads and text indexes that are not open yet; two waves of the latter; all rows of segments whose words are not indexed; the rows that are best. Where a filter
-    /// leaves rows unsure these are looked at first.
+    /// Cost: heads and text indexes that are not open yet; two waves of the latter; all rows of segments whose words are not indexed; the
+    /// rows that are best. Where a filter leaves rows unsure these are looked at first.
     pub(crate) async fn ranked(
         &self,
         search: &mut Search<'_>,

@@ -27,8 +27,16 @@ impl Measured {
         let api = Api::new(stack.gateway_url());
         let collection = api.fresh_collection();
         collection.add(&api, &["first"]);
+        let bucket = Bucket::of(stack);
+        // The marker for the compactor is put after the answer; until its writer knows that it is there, the next write puts another.
+        let marker = format!("dirty/{}", collection.id);
+        let began = Instant::now();
+        while bucket.get(&marker).is_none() && began.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(100));
         // Traces of other tests differ: they are named by their collection.
-        Measured { api, bucket: Bucket::of(stack), collection, next_trace: 0 }
+        Measured { api, bucket, collection, next_trace: 0 }
     }
 
     /// New isolates, which know nothing.
