@@ -28,7 +28,7 @@ INDEXES = ("IVF_RQ", "IVF_HNSW_SQ", "IVF_PQ")
 """The first is what its documentation recommends for many vectors of several hundred dimensions."""
 REFINES = (1, 2, 5, 10, 30)
 PROBES = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500)
-TRIED = 50
+TRIED = 100
 """Queries by which it is found what reaches the recall."""
 TRIED_COLD = 3
 """Cold queries by which the cheapest setting is found."""

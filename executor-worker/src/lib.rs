@@ -194,12 +194,11 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         };
         let open = async {
             match &plan.read {
-                Read::Query { vectors, n_results, .. } => {
+                Read::Query { vectors, .. } => {
                     stored.open_searched(base, filter.is_some()).await?;
                     match &vectors[..] {
                         [vector] if filter.is_some_and(|filter| !version.knows(filter)) => {
-                            let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
-                            let leaves = self.expect_leaves(base, &plan.source, vector, k, pulse);
+                            let leaves = self.expect_leaves(base, &plan.source, vector, plan.read.n_results(), pulse);
                             let (leaves, codes) = join(Box::pin(leaves), Box::pin(self.expect_codes(base))).await;
                             leaves.and(codes)
                         }

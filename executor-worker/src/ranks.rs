@@ -5,7 +5,7 @@ use crate::filters::{self, ROWS_TOGETHER, TEXTS_BYTES_MAX};
 use crate::search::{Search, rivals};
 use futures_util::future::join;
 use model::Position;
-use query::{Counter, Counts, PlanError, Read, Rival, Scan, Statistics, TopK};
+use query::{Counter, Counts, PlanError, Rival, Scan, Statistics, TopK};
 use roaring::RoaringBitmap;
 use runtime::Runtime;
 use segment::row::RowView;
@@ -40,7 +40,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         let best = self.best(search, &words, &all, &among).await?;
         search.base.fit_texts(TEXTS_BYTES_MAX);
         scan.score(|counted| scorer.score(counted));
-        scan.compete(vec![merged(search.read, best, &looked, &scorer)]);
+        scan.compete(vec![merged(search.read.n_results(), best, &looked, &scorer)]);
         Ok(())
     }
 
@@ -94,8 +94,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         all: &Statistics,
         among: &[RoaringBitmap],
     ) -> Result<Vec<Rival>, PlanError> {
-        let k = wanted(search.read);
-        let scores: BTreeMap<Place, f32> = self.stored().best(words, k, all, among).await?.into_iter().collect();
+        let best = self.stored().best(words, search.read.n_results(), all, among).await?;
+        let scores: BTreeMap<Place, f32> = best.into_iter().collect();
         let places: Vec<Place> = scores.keys().copied().collect();
         let mut best = Vec::new();
         let take = |place: Place, row: &RowView<'_>| {
@@ -107,16 +107,9 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     }
 }
 
-fn wanted(read: &Read) -> usize {
-    match read {
-        Read::Rank { n_results, .. } => usize::try_from(*n_results).unwrap_or(usize::MAX),
-        _ => 0,
-    }
-}
-
-/// The best of `best` and of what was looked at.
-fn merged(read: &Read, best: Vec<Rival>, looked: &Looked, scorer: &Scorer) -> Vec<Rival> {
-    let mut top = TopK::new(wanted(read));
+/// The `k` best of `best` and of what was looked at.
+fn merged(k: usize, best: Vec<Rival>, looked: &Looked, scorer: &Scorer) -> Vec<Rival> {
+    let mut top = TopK::new(k);
     best.into_iter().for_each(|rival| top.push(rival.distance, (rival.position, Place::of_number(rival.place))));
     looked.all.iter().for_each(|(row, counted)| top.push(-scorer.score(counted), *row));
     rivals(top)

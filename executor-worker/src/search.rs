@@ -121,8 +121,8 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     pub(crate) async fn rivals(&self, search: &mut Search<'_>) -> Result<(Vec<Vec<Rival>>, Slots), PlanError> {
         match search.read {
             Read::Count | Read::Rank { .. } => Ok((Vec::new(), Slots::new())),
-            Read::Query { vectors, n_results, filter, .. } => {
-                let k = usize::try_from(*n_results).unwrap_or(usize::MAX);
+            Read::Query { vectors, filter, .. } => {
+                let k = search.read.n_results();
                 let mut lists: Vec<Nearest<'_>> =
                     vectors.iter().map(|vector| (Measure::new(search.source.space, vector), TopK::new(k))).collect();
                 let mut slots = Slots::new();

@@ -7,7 +7,7 @@ mod scan;
 
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
-use crate::plan::{Hit, Include, PlanError, Read, Source};
+use crate::plan::{Hit, Include, PlanError, Read, Source, saturate};
 use crate::relevance::Counter;
 use crate::top_k::{Ranked, TopK};
 use arena::Arena;
@@ -403,7 +403,7 @@ impl Overlay {
                 let count = hits.len() as u64;
                 Ok((vec![hits], count))
             }
-            Read::Query { vectors, n_results, ids, filter, include } => {
+            Read::Query { vectors, ids, filter, include, .. } => {
                 let candidates = self.select(ids.as_deref(), filter.as_ref())?;
                 if !self.can_be_measured(source, vectors)? {
                     return Ok((vec![Vec::new(); vectors.len()], 0));
@@ -414,7 +414,7 @@ impl Overlay {
                 }
                 let mut bytes = 0;
                 let hit = |ranked: Ranked<u32>| self.hit(ranked.row, Some(ranked.distance), *include);
-                let nearest = self.nearest(source, vectors, saturate(*n_results), candidates).into_iter();
+                let nearest = self.nearest(source, vectors, read.n_results(), candidates).into_iter();
                 let lists: Result<Vec<_>, _> =
                     nearest.map(|rows| bounded(rows.into_iter().map(hit), &mut bytes)).collect();
                 lists.map(|lists| (lists, 0))
@@ -546,11 +546,6 @@ fn spend(more: usize, bytes: &mut usize) -> Result<(), PlanError> {
     Err(PlanError::TooLarge(format!(
         "the answer is larger than {megabytes} MB: ask for fewer records (limit and offset, n_results) or fewer fields"
     )))
-}
-
-/// A count from the wire as one of rows in memory, of which there are fewer than `usize` can count.
-fn saturate(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -129,7 +129,6 @@ pub enum Read {
 impl Read {
     /// Which of the records that a get or a match finds, in their order, are hits.
     pub fn page(&self) -> Range<usize> {
-        let saturate = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         match self {
             Read::Get { limit, offset, .. } => {
                 let start = saturate(*offset);
@@ -138,6 +137,14 @@ impl Read {
             Read::Match { limit, .. } => 0..limit.map_or(usize::MAX, saturate),
             Read::Query { n_results: 0, .. } | Read::Rank { n_results: 0, .. } => 0..0,
             Read::Query { .. } | Read::Rank { .. } | Read::Count => 0..usize::MAX,
+        }
+    }
+
+    /// How many hits there may be for each vector of a query, or for a rank; none for other reads.
+    pub fn n_results(&self) -> usize {
+        match self {
+            Read::Query { n_results, .. } | Read::Rank { n_results, .. } => saturate(*n_results),
+            Read::Get { .. } | Read::Match { .. } | Read::Count => 0,
         }
     }
 
@@ -169,6 +176,11 @@ impl Read {
             Read::Match { .. } | Read::Count => Include::default(),
         }
     }
+}
+
+/// A count from the wire as one of rows in memory, of which there are fewer than `usize` can count.
+pub(crate) fn saturate(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// Which fields of a record an answer carries besides its id.

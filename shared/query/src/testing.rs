@@ -216,24 +216,30 @@ impl Plain {
         }
     }
 
-    /// BM25 of the records whose documents have any word of `text`, by id: the formula of Robertson and others, with k1 = 1.2 and
-    /// b = 0.75.
-    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    /// [`bm25`] of the records whose documents have any word of `text`, by id.
     fn scores(&self, text: &str) -> BTreeMap<String, f64> {
-        let documents: Vec<Vec<String>> = self.0.iter().map(|r| cut(r.document.as_deref().unwrap_or(""))).collect();
-        let keywords: BTreeSet<String> = cut(text).into_iter().collect();
-        let mean = documents.iter().map(Vec::len).sum::<usize>() as f64 / documents.len() as f64;
-        let of_word = |document: &Vec<String>, keyword: &String| {
-            let times = document.iter().filter(|word| *word == keyword).count() as f64;
-            let having = documents.iter().filter(|document| document.contains(keyword)).count() as f64;
-            let rarity = (1.0 + (documents.len() as f64 - having + 0.5) / (having + 0.5)).ln();
-            let length = 1.2 * (0.25 + 0.75 * document.len() as f64 / mean);
-            if times == 0.0 { 0.0 } else { rarity * 2.2 * times / (times + length) }
-        };
-        let score = |document: &Vec<String>| keywords.iter().map(|keyword| of_word(document, keyword)).sum::<f64>();
-        let all = self.0.iter().zip(&documents).map(|(record, document)| (record.id.0.clone(), score(document)));
+        let scores = bm25(self.0.iter().map(|record| record.document.as_deref()), text);
+        let all = self.0.iter().map(|record| record.id.0.clone()).zip(scores);
         all.filter(|(_, score)| *score > 0.0).collect()
     }
+}
+
+/// BM25 of documents for the words of `text`: the formula of Robertson and others, with k1 = 1.2 and b = 0.75. Those without a
+/// document count as well.
+#[expect(clippy::cast_precision_loss, reason = "counts are small")]
+pub fn bm25<'d>(documents: impl Iterator<Item = Option<&'d str>>, text: &str) -> Vec<f64> {
+    let documents: Vec<Vec<String>> = documents.map(|document| cut(document.unwrap_or(""))).collect();
+    let keywords: BTreeSet<String> = cut(text).into_iter().collect();
+    let mean = documents.iter().map(Vec::len).sum::<usize>() as f64 / documents.len() as f64;
+    let of_word = |document: &Vec<String>, keyword: &String| {
+        let times = document.iter().filter(|word| *word == keyword).count() as f64;
+        let having = documents.iter().filter(|document| document.contains(keyword)).count() as f64;
+        let rarity = (1.0 + (documents.len() as f64 - having + 0.5) / (having + 0.5)).ln();
+        let length = 1.2 * (0.25 + 0.75 * document.len() as f64 / mean);
+        if times == 0.0 { 0.0 } else { rarity * 2.2 * times / (times + length) }
+    };
+    let score = |document: &Vec<String>| keywords.iter().map(|keyword| of_word(document, keyword)).sum::<f64>();
+    documents.iter().map(score).collect()
 }
 
 /// The words of `text`, in lower case.

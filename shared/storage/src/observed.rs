@@ -37,9 +37,9 @@ impl Reads {
 
     /// What is read by `reading` was known before it began, though there may not be room for all of it at once: it is of one wave.
     pub async fn one_wave<T>(&self, reading: impl Future<Output = T>) -> T {
-        let before = self.held.replace(Some(self.held.get().unwrap_or(self.wave.get())));
+        self.held.set(Some(self.wave.get()));
         let answer = reading.await;
-        self.held.set(before);
+        self.held.set(None);
         answer
     }
 }

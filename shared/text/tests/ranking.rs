@@ -6,9 +6,9 @@ use model::{Language, Words, limits};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use query::testing::bm25;
 use query::{Counter, Statistics};
 use roaring::RoaringBitmap;
-use std::collections::BTreeSet;
 use text::{Builder, Built, Keywords, Options, Ranking, Row, Scored, Step, TextError, TextIndex};
 
 fn built(documents: &[Option<String>], words: Words) -> Built {
@@ -56,34 +56,6 @@ fn top(parts: &[Built], keywords: &Keywords, k: usize, among: Option<&RoaringBit
     indexes.iter().zip(parts).map(best).collect()
 }
 
-/// By the formula of Robertson and others, with k1 = 1.2 and b = 0.75.
-#[expect(clippy::cast_precision_loss)]
-fn plain(documents: &[Option<String>], text: &str) -> Vec<f32> {
-    let cut = |document: &Option<String>| -> Vec<String> {
-        document
-            .iter()
-            .flat_map(|text| text.split(' '))
-            .filter(|word| !word.is_empty())
-            .map(str::to_lowercase)
-            .collect()
-    };
-    let documents: Vec<Vec<String>> = documents.iter().map(cut).collect();
-    let words: BTreeSet<String> = cut(&Some(text.to_owned())).into_iter().collect();
-    let rows = documents.len() as f32;
-    let average = documents.iter().map(Vec::len).sum::<usize>() as f32 / rows;
-    let score = |document: &Vec<String>| {
-        let of_word = |word: &String| {
-            let times = document.iter().filter(|other| *other == word).count() as f32;
-            let documents = documents.iter().filter(|document| document.contains(word)).count() as f32;
-            let idf = (1.0 + (rows - documents + 0.5) / (documents + 0.5)).ln();
-            let norm = 1.2 * (0.25 + 0.75 * document.len() as f32 / average);
-            if times == 0.0 { 0.0 } else { idf * 2.2 * times / (times + norm) }
-        };
-        words.iter().map(of_word).sum()
-    };
-    documents.iter().map(score).collect()
-}
-
 /// Up to 39 words, which is what tantivy counts exactly.
 fn document() -> impl Strategy<Value = Option<String>> {
     option::weighted(0.9, vec("[abcABC]", 0..39).prop_map(|words| words.join(" ")))
@@ -99,7 +71,7 @@ proptest! {
         k in 0..8_usize,
         among in option::of(vec(any::<bool>(), 30)),
     ) {
-        let expect = plain(&documents, &text);
+        let expect = bm25(documents.iter().map(Option::as_deref), &text);
         let among: Option<RoaringBitmap> = among.map(|flags| (0..).zip(flags).filter(|(_, flag)| *flag).map(|(row, _)| row).collect());
         let mut rows: Vec<usize> = (0..documents.len()).filter(|row| expect[*row] > 0.0).collect();
         rows.retain(|row| among.as_ref().is_none_or(|among| among.contains(u32::try_from(*row).unwrap())));
@@ -108,7 +80,7 @@ proptest! {
         prop_assert_eq!(got.len(), rows.len().min(k));
         for (hit, row) in got.iter().zip(&rows) {
             let (own, best) = (expect[hit.row as usize], expect[*row]);
-            prop_assert!((hit.score - own).abs() < 1e-4 && (own - best).abs() < 1e-4, "{:?} {}", hit, own);
+            prop_assert!((f64::from(hit.score) - own).abs() < 1e-4 && (own - best).abs() < 1e-4, "{:?} {}", hit, own);
         }
         for pair in got.windows(2) {
             prop_assert!(pair[0].score > pair[1].score || pair[0].score == pair[1].score && pair[0].row < pair[1].row);

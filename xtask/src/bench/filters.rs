@@ -12,13 +12,13 @@ use stack::{Config, Part, Stack};
 use super::collection::Collection;
 use super::compactor::Compactor;
 use super::records::Records;
-use super::vector::case::Case;
+use super::vector::{self, case::Case};
 use crate::place::Place;
 use crate::{build, test};
 
-/// The end of the log is one; heads and text indexes, terms, positions or leaves, rows.
+/// Heads and text indexes, beside the end of the log; terms, which may take two; rows.
 const WAVES_OF_GET_MAX: u64 = 4;
-/// One more where the leaves that were read beside the terms are not enough.
+/// And leaves, where those that were read beside the terms are not enough.
 const WAVES_OF_QUERY_MAX: u64 = 5;
 const PAGE: usize = 20;
 
@@ -55,12 +55,8 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
             let page = json!({ "limit": PAGE, "include": ["documents"] });
             let get = ask(&mut stack, &collection, "get", &[with(&page, filter)], PAGE)?;
             println!("{:<28}{get}", format!("get, {name}"));
-            let near = |vector: &Vec<f32>| {
-                let body = json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
-                with(&body, filter)
-            };
-            let bodies: Vec<Value> = case.queries.iter().map(near).collect();
-            let query = ask(&mut stack, &collection, "query", &bodies, 10)?;
+            let bodies: Vec<Value> = case.queries.iter().map(|vector| with(&vector::query(vector), filter)).collect();
+            let query = ask(&mut stack, &collection, "query", &bodies, vector::K)?;
             println!("{:<28}{query}", format!("query, {name}"));
             is_as_designed &= get.waves <= WAVES_OF_GET_MAX && query.waves <= WAVES_OF_QUERY_MAX;
         }
@@ -86,8 +82,8 @@ fn filters(records: &Records) -> Result<Vec<(String, Value)>> {
     let (rare_key, rare) = records.text_of_one_in(100)?;
     let (key, common) = records.text_of_one_in(10)?;
     let (number, bound) = number_above(records)?;
-    let word = word_of_one_in(records, 10)?;
-    let rare_word = word_of_one_in(records, 1_000)?;
+    let word = records.word_of_one_in(10)?;
+    let rare_word = records.word_of_one_in(1_000)?;
     let contains = |text: &str| json!({ "where_document": { "$contains": text } });
     Ok(vec![
         ("a text, one in 100".to_owned(), json!({ "where": { rare_key: rare } })),
@@ -111,20 +107,6 @@ fn number_above(records: &Records) -> Result<(String, i64)> {
     values.sort_unstable();
     let median = values.get(values.len() / 2).context("no record has a whole number in its metadata")?;
     Ok(((*key).to_owned(), *median))
-}
-
-/// A word of letters that about one in `one_in` documents has.
-fn word_of_one_in(records: &Records, one_in: usize) -> Result<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for document in &records.documents {
-        let mut words: Vec<&str> = document.split_whitespace().collect();
-        words.retain(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_alphabetic()));
-        words.sort_unstable();
-        words.dedup();
-        words.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
-    }
-    let found = counts.into_iter().min_by_key(|(_, count)| (records.len() / one_in).abs_diff(*count));
-    Ok(found.context("no document has a word")?.0.to_owned())
 }
 
 /// What answers said of themselves: the most waves, the means of the rest.

@@ -66,9 +66,22 @@ impl Records {
                 *counts.entry((key, text)).or_default() += 1;
             }
         }
-        let found = counts.into_iter().min_by_key(|(_, count)| (self.len() / one_in).abs_diff(*count));
-        let ((key, text), _) = found.context("no record has a text in its metadata")?;
+        let found = nearest_to(self.len() / one_in, counts);
+        let (key, text) = found.context("no record has a text in its metadata")?;
         Ok((key.to_owned(), text.to_owned()))
+    }
+
+    /// A word of letters that about one in `one_in` documents has.
+    pub(crate) fn word_of_one_in(&self, one_in: usize) -> Result<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for document in &self.documents {
+            let mut words: Vec<&str> = document.split_whitespace().collect();
+            words.retain(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_alphabetic()));
+            words.sort_unstable();
+            words.dedup();
+            words.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
+        }
+        Ok(nearest_to(self.len() / one_in, counts).context("no document has a word")?.to_owned())
     }
 
     /// The bodies that add the records, `batch` in each; what is left over is left out. Vectors go as base64, as the
@@ -118,6 +131,11 @@ impl Records {
         let scale = length * COPIES_OFF * (12.0 / vector.len() as f32).sqrt();
         vector.iter().map(|x| x + scale * (random.unit() - 0.5)).collect()
     }
+}
+
+/// What was counted about `wanted` times.
+fn nearest_to<T>(wanted: usize, counts: BTreeMap<T, usize>) -> Option<T> {
+    counts.into_iter().min_by_key(|(_, count)| wanted.abs_diff(*count)).map(|(counted, _)| counted)
 }
 
 /// A vector as the official clients send it.

@@ -2,7 +2,7 @@
 
 use super::pieces::{Origin, Parts, Piece, Pieces};
 use super::row::{Row, hit_bytes};
-use super::{Overlay, compile, first_parts, include_of, saturate, spend};
+use super::{Overlay, compile, first_parts, include_of, spend};
 use crate::eval::CompiledFilter;
 use crate::kernel::{self, Measure};
 use crate::plan::{Hit, PlanError, Read, Source};
@@ -122,12 +122,12 @@ impl<'r> Scan<'r> {
     ) -> Result<Self, PlanError> {
         let (ids, filter) = (read.ids(), read.filter());
         let mut scan = Scan::new(overlay, source.space, read)?;
-        if let Read::Query { vectors, n_results, .. } = read {
+        if let Read::Query { vectors, .. } = read {
             overlay.can_be_measured(source, vectors)?;
             if filter.is_none() && !is_over_stored {
                 overlay.all_are_stored(ids.unwrap_or_default())?;
             }
-            let search = |vector| (Measure::new(source.space, vector), TopK::new(saturate(*n_results)));
+            let search = |vector| (Measure::new(source.space, vector), TopK::new(read.n_results()));
             scan.searches = vectors.iter().map(|vector| search(vector)).collect();
         }
         // Only where nothing is stored below are rows in the order of their positions.
@@ -234,8 +234,8 @@ impl<'r> Scan<'r> {
 
     /// Scores what was counted here; the passes go on with what is best.
     pub fn score(&mut self, score: impl Fn(&Counted) -> f32) {
-        let (Some(ranking), Read::Rank { n_results, .. }) = (&mut self.ranking, self.read) else { return };
-        let mut best = TopK::new(saturate(*n_results));
+        let Some(ranking) = &mut self.ranking else { return };
+        let mut best = TopK::new(self.read.n_results());
         for (number, counted) in ranking.counts.all.drain(..) {
             best.push(-score(&counted), (self.candidates[number as usize].position, number));
         }

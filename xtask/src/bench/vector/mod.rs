@@ -28,7 +28,7 @@ use cold::Isolate;
 use report::{Asked, Line, Warm};
 
 /// Neighbours that are asked for.
-const K: usize = 10;
+pub(super) const K: usize = 10;
 /// Isolates that have to start; others differ by little.
 const NEW_ISOLATES: usize = 10;
 /// Selectivity of filters, in thousandths.
@@ -282,6 +282,7 @@ impl Bench<'_> {
     }
 }
 
-fn query(vector: &[f32]) -> Value {
+/// What asks for the nearest neighbours of a vector.
+pub(super) fn query(vector: &[f32]) -> Value {
     json!({ "query_embeddings": [vector], "n_results": K, "include": ["distances"] })
 }
