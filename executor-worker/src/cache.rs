@@ -154,6 +154,8 @@ pub(crate) struct Tail {
     pub(crate) end: LogEnd,
     /// Whether anybody has looked yet whether there is something.
     pub(crate) was_read: bool,
+    /// Whether the last one to look found that it still ends there.
+    pub(crate) is_quiet: bool,
     /// What it says.
     pub(crate) layer: Layer,
     /// Size of its largest fragment.
@@ -170,6 +172,7 @@ impl Tail {
         Tail {
             end: base.manifest.compacted,
             was_read: false,
+            is_quiet: false,
             layer: Layer::above(base),
             fragment_bytes_max: 0,
             failure: None,

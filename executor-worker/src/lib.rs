@@ -72,7 +72,10 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 _ => self.run_on(plan, &version, &pulse).await,
             }
         });
-        let answer = pulse.during(&self.runtime, answer).await;
+        let mut answer = pulse.during(&self.runtime, answer).await;
+        if let (true, Ok(answer)) = (plan.explain, &mut answer) {
+            answer.explain = Some(explain(&self.tally));
+        }
         let is_at_fault = matches!(answer, Err(PlanError::Corrupt(_) | PlanError::Missing(_)));
         if is_at_fault || version.tail.borrow().check().is_err() {
             // Should what was remembered be at fault, the next read does not rest on it.
@@ -83,11 +86,27 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
     }
 
     async fn run_on(&self, plan: &QueryPlan, version: &Version, pulse: &Pulse) -> Result<Answer, PlanError> {
-        // What is stored is asked for while the log is looked at.
-        let (caught_up, matches) =
-            join(Box::pin(self.catch_up(plan, version, pulse)), Box::pin(self.prefetch(plan, version, pulse))).await;
+        let (end, is_quiet) = {
+            let tail = version.tail.borrow();
+            (tail.end, tail.is_quiet)
+        };
+        // What is stored is asked for while the log is looked at. If nothing was written of late, nothing is likely to have
+        // been: then all of the answer is made meanwhile, and stands if that proves true.
+        let early = async {
+            let matches = self.prefetch(plan, version, pulse).await?;
+            Ok::<Early, PlanError>(match is_quiet {
+                true => Early::Answered(self.answer(plan, version, &version.tail, matches, pulse).await),
+                false => Early::Prepared(matches),
+            })
+        };
+        let (caught_up, early) = join(Box::pin(self.catch_up(plan, version, pulse)), Box::pin(early)).await;
         caught_up?;
-        self.answer(plan, version, &version.tail, matches?, pulse).await
+        let matches = match early? {
+            Early::Prepared(matches) => matches,
+            Early::Answered(answer) if version.tail.borrow().end == end => return answer,
+            Early::Answered(_) => self.prefetch(plan, version, pulse).await?,
+        };
+        self.answer(plan, version, &version.tail, matches, pulse).await
     }
 
     /// Answers from `version` and the log in `tail`, as far as that was read. `matches`: what text indexes say of the filter.
@@ -114,8 +133,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
                 Box::pin(self.go_on(plan, version, tail, &end, (*scan, *search), pulse)).await?
             }
         };
-        let explain = plan.explain.then(|| explain(&self.tally));
-        Ok(Answer { end, hits, count, explain })
+        Ok(Answer { end, hits, count, explain: None })
     }
 
     async fn go_on(
@@ -254,7 +272,7 @@ impl<S: ObjectStore, R: Runtime> Executor<'_, S, R> {
         };
         self.reader(plan).read_together(from, limit, take).await.map_err(|Failed(error)| error)?;
         let mut tail = tail.borrow_mut();
-        tail.was_read = true;
+        (tail.was_read, tail.is_quiet) = (true, tail.end == from);
         tail.check()
     }
 
@@ -353,6 +371,14 @@ fn explain(tally: &Tally) -> Explain {
         measured: tally.measured.get(),
         memory_bytes: runtime::memory_bytes(),
     }
+}
+
+/// What there is of a read when it is known where the log ends.
+enum Early {
+    /// What text indexes say of its filter.
+    Prepared(Option<Vec<Matches>>),
+    /// The answer from the log as it was known before.
+    Answered(Result<Answer, PlanError>),
 }
 
 /// How a read goes on.

@@ -6,7 +6,7 @@ use query::{Read, Source};
 use runtime::{ManualRuntime, NativeRuntime, Runtime, SimulatedRuntime};
 use std::cell::Cell;
 use std::rc::Rc;
-use storage::{Faulty, MemoryStore, PutMode};
+use storage::{Fault, Faulty, MemoryStore, PutMode};
 use wal::{RefreshError, RowSource, RowView, Writer};
 
 const COLLECTION: CollectionId = CollectionId::from_u128(1);
@@ -88,6 +88,18 @@ async fn every_read_sees_what_was_written_before_it() {
 }
 
 #[tokio::test]
+async fn an_answer_made_while_the_log_is_looked_at_gives_way_to_what_is_found() {
+    let world = World::new();
+    world.add(COLLECTION, "a", "").await;
+    for _ in 0..2 {
+        assert_eq!(world.count(COLLECTION).await, Ok(1));
+    }
+    world.add(COLLECTION, "b", "").await;
+    world.store.inject(storage::OperationKind::Get, Fault::Delayed { ms: 20 });
+    assert_eq!(world.count(COLLECTION).await, Ok(2));
+}
+
+#[tokio::test]
 async fn concurrent_reads_share_what_they_fetch_and_agree() {
     let world = World::new();
     for n in 0..20 {
@@ -116,7 +128,7 @@ async fn damage_is_an_error_that_names_the_key_and_ends_with_the_damage() {
 async fn a_store_that_is_down_is_an_error_and_is_read_again_when_it_is_back() {
     let world = World::new();
     world.add(COLLECTION, "a", "").await;
-    world.store.inject(storage::OperationKind::Get, storage::Fault::Refused);
+    world.store.inject(storage::OperationKind::Get, Fault::Refused);
     assert!(matches!(world.count(COLLECTION).await, Err(PlanError::Unavailable(_))));
     assert_eq!(world.count(COLLECTION).await, Ok(1));
 }
