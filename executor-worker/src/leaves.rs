@@ -9,8 +9,9 @@ use runtime::Runtime;
 use segment::LeafIndex;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use storage::ObjectStore;
-use stored::{Base, GAP_BYTES, Place, Slots};
+use stored::{Base, Place, Slots};
 use vector::codes::{self, LeafView};
 use vector::probe::{self, Effort, Line, RowPlan};
 use vector::{Estimate, Query, Table};
@@ -335,10 +336,19 @@ impl Near {
         // Rows come with all that they have.
         rerank.row_bytes = largest.index.near_row_bytes();
         rerank.neighbour_bytes = NEIGHBOUR_BYTES;
-        rerank.gap_bytes_max = GAP_BYTES;
         rerank.ranges = rerank.ranges.saturating_mul(look.ranges);
         let Seen { mut kept, is_unsure, .. } = seen;
-        let RowPlan { rows, .. } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
+        let RowPlan { rows, ranges } = probe::rows(kept.iter().map(|(estimate, _)| *estimate).collect(), &rerank);
+        for at in indexes {
+            let own = |range: &Range<u32>| {
+                range.start.saturating_sub(at.offset)..range.end.saturating_sub(at.offset).min(at.index.rows())
+            };
+            ranges
+                .iter()
+                .map(own)
+                .filter(|slots| !slots.is_empty())
+                .for_each(|slots| self.slots.join(at.segment, slots));
+        }
         let is_all = kept.len() <= look.all_of;
         // What exists is found, far apart or not.
         kept.sort_unstable_by(by_distance);

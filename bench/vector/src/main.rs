@@ -17,7 +17,7 @@ use vector::{Clustering, Codec, Index, Leaves, Options, Rows};
 const USAGE: &str =
     "bench-vector [--npy FILE | --synthetic ROWSxDIMENSION] [--space l2|cosine|ip] [--leaf 64,128] [--bits 0,4]
     [--churn [--later ROWS | --grow ROWS [--rounds 10]]] [--centroid-bits 4] [--queries 500] [--threads 2] [--limit ROWS] [--kb 500,1000 (else: the standard effort, twice that, and leaves at hand)] [--ranges 10,1000] [--rerank 20,50]
-    [--row-ranges 8] [--gap-kb 64] [--gap-kb-max 192] [--neighbour-kb 4000] [--ratio 9] | --kernels | --synthetic ROWSxDIMENSION --write DIR";
+    [--row-ranges 8] [--gap-kb 64] [--neighbour-kb 4000] [--ratio 9] | --kernels | --synthetic ROWSxDIMENSION --write DIR";
 
 fn main() -> Result<(), String> {
     let arguments = Arguments(std::env::args().skip(1).collect());
@@ -114,7 +114,6 @@ fn efforts(arguments: &Arguments, data: &Data, truth: &Truth, index: &Index, spa
                             row_bytes: 4 * data.dimension as u64,
                             ranges: arguments.number("--row-ranges", 8),
                             gap_bytes: 1000 * arguments.number("--gap-kb", 64) as u64,
-                            gap_bytes_max: 1000 * arguments.number("--gap-kb-max", 192) as u64,
                             neighbour_bytes: 1000 * arguments.number("--neighbour-kb", 4000) as u64,
                         },
                     };

@@ -11,7 +11,7 @@ use storage::{ObjectStore, ReadError};
 
 /// Ranges of one object that are no farther apart than this, in bytes, are read as one: a read takes as long as some hundred
 /// kilobytes of it.
-pub const GAP_BYTES: u64 = 192 * 1024;
+const GAP_BYTES: u64 = 192 * 1024;
 /// Ranges are joined up to this size, in bytes: several connections bring more than one.
 const JOINED_BYTES: u64 = 2 * 1024 * 1024;
 /// Gets that are under way at once, where the store itself sets no bound (as [`storage::Lanes`] does in Workers).
@@ -30,6 +30,10 @@ impl Block {
     /// Whether there is nothing to ask for: no section is empty, but a damaged head may say so.
     fn is_empty(&self) -> bool {
         self.range.is_empty()
+    }
+
+    fn holds(&self, other: &Block) -> bool {
+        self.key == other.key && self.range.start <= other.range.start && other.range.end <= self.range.end
     }
 }
 
@@ -198,12 +202,17 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     ///
     /// Errors: [`StoredError::Missing`] if an object is not there or ends before a block does.
     pub async fn read(&self, blocks: &[Block]) -> Result<Vec<Bytes>, StoredError> {
+        self.read_within(blocks, &[]).await
+    }
+
+    /// The same; what lies within one of `stretches` is read by one get.
+    pub(crate) async fn read_within(&self, blocks: &[Block], stretches: &[Block]) -> Result<Vec<Bytes>, StoredError> {
         let mut sorted: Vec<usize> = (0..blocks.len()).filter(|at| !blocks[*at].is_empty()).collect();
         sorted.sort_by(|a, b| {
             let place = |at: &usize| (&blocks[*at].key, blocks[*at].range.start, blocks[*at].range.end);
             place(a).cmp(&place(b))
         });
-        let gets = runs(&sorted, blocks)
+        let gets = runs(&sorted, blocks, stretches)
             .into_iter()
             .map(|run| async move { Ok::<_, StoredError>((run, self.get_run(run, blocks).await?)) });
         let mut gets = std::pin::pin!(stream::iter(gets).buffer_unordered(GETS_MAX));
@@ -238,14 +247,16 @@ impl<S: ObjectStore> StoredReader<'_, S> {
 }
 
 /// Cuts `sorted` into runs that are read by one get each.
-fn runs<'s>(sorted: &'s [usize], blocks: &[Block]) -> Vec<&'s [usize]> {
+fn runs<'s>(sorted: &'s [usize], blocks: &[Block], stretches: &[Block]) -> Vec<&'s [usize]> {
     let mut runs = Vec::new();
     let mut start = 0;
     for next in 1..=sorted.len() {
         let goes_on = next < sorted.len() && {
             let (first, last, block) = (&blocks[sorted[start]], &blocks[sorted[next - 1]], &blocks[sorted[next]]);
+            let is_close = || block.range.start <= last.range.end.saturating_add(GAP_BYTES);
+            let is_joined = || stretches.iter().any(|stretch| stretch.holds(last) && stretch.holds(block));
             block.key == first.key
-                && block.range.start <= last.range.end.saturating_add(GAP_BYTES)
+                && (is_close() || is_joined())
                 && block.range.end.saturating_sub(first.range.start) <= JOINED_BYTES
         };
         if !goes_on {
@@ -275,7 +286,10 @@ mod tests {
             block("b", JOINED_BYTES..JOINED_BYTES + 1),
         ];
         let sorted = [0, 1, 2, 3, 4, 5];
-        assert_eq!(runs(&sorted, &blocks), [&[0, 1][..], &[2, 3], &[4], &[5]]);
+        assert_eq!(runs(&sorted, &blocks, &[]), [&[0, 1][..], &[2, 3], &[4], &[5]]);
+        let stretch = |range| [block("a", range)];
+        assert_eq!(runs(&sorted, &blocks, &stretch(10..4 * GAP_BYTES)), [&[0, 1, 2, 3][..], &[4], &[5]]);
+        assert_eq!(runs(&sorted, &blocks, &stretch(2 * GAP_BYTES..u64::MAX)), [&[0, 1][..], &[2, 3], &[4], &[5]]);
     }
 
     #[test]

@@ -8,11 +8,54 @@ use futures_util::future::join;
 use model::SegmentRef;
 use segment::LeafIndex;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use storage::ObjectStore;
 
 /// Where rows lie a second time: the slots of those that a search met in leaf indexes.
-pub type Slots = HashMap<Place, u32>;
+#[derive(Clone, Debug, Default)]
+pub struct Slots {
+    of: HashMap<Place, u32>,
+    /// Segments and slots there that are read at once.
+    stretches: Vec<(u32, Range<u32>)>,
+}
+
+impl Slots {
+    /// Of no rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The row at `place` has this slot.
+    pub fn insert(&mut self, place: Place, slot: u32) {
+        self.of.insert(place, slot);
+    }
+
+    /// What is wanted of these slots of segment number `segment`, at least one, is to be read by one get, whatever lies between.
+    pub fn join(&mut self, segment: u32, slots: Range<u32>) {
+        self.stretches.push((segment, slots));
+    }
+
+    pub(crate) fn get(&self, place: &Place) -> Option<u32> {
+        self.of.get(place).copied()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// What is to be read at once. Indexes are open.
+    pub(crate) fn stretches(&self, base: &Base) -> Vec<Block> {
+        let block = |(segment, slots): &(u32, Range<u32>)| {
+            let segment = &base.segments[*segment as usize];
+            let (first, last) =
+                (segment.index().near_batch_of(slots.start), segment.index().near_batch_of(slots.end - 1));
+            let range = first.range.start..last.range.end;
+            (first.part == last.part).then(|| segment.block(&first.part, range))
+        };
+        self.stretches.iter().filter_map(block).collect()
+    }
+}
 
 impl OpenSegment {
     /// Its leaf index. Panics unless [`StoredReader::open_indexes`] has succeeded, and if it has none.

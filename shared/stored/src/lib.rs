@@ -24,7 +24,7 @@ mod tally;
 mod texts;
 
 pub use base::{Base, Hidden, OpenSegment, Place, as_row, as_upsert};
-pub use fetch::{Block, Blocks, GAP_BYTES, Room};
+pub use fetch::{Block, Blocks, Room};
 pub use layer::{Fact, Facts, Layer, Questions, Wanted};
 pub use leaves::Slots;
 pub use ranking::WordIndexes;

@@ -62,7 +62,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     /// that is not known yet, all at once.
     pub async fn open_for(&self, base: &Base, places: &[Place], slots: &Slots) -> Result<(), StoredError> {
         let by_row: BTreeSet<u32> =
-            places.iter().filter(|place| !slots.contains_key(place)).map(|place| place.segment).collect();
+            places.iter().filter(|place| slots.get(place).is_none()).map(|place| place.segment).collect();
         let is_wanted = |segment: &OpenSegment| {
             by_row.iter().any(|number| std::ptr::eq(&*base.segments[*number as usize], segment))
         };
@@ -244,7 +244,8 @@ impl<S: ObjectStore> StoredReader<'_, S> {
     /// Hands the rows at `places`, ascending and without repetition, to `take`: in that order if `slots` is empty. Where
     /// `slots` says that a row lies in a leaf index as well, it is read there. Segments, or their indexes, are open.
     ///
-    /// Cost: a get for each run of neighbouring batches with rows that are not kept; memory for 96 batches.
+    /// Cost: a get for each run of neighbouring batches with rows that are not kept, and for each stretch that is to be read at once;
+    /// memory for 96 batches.
     pub async fn visit<E: From<StoredError>>(
         &self,
         base: &Base,
@@ -275,7 +276,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
         are_kept: bool,
         mut take: impl FnMut(Place, &RowView<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut visits = self.visits(base, places, slots);
+        let (mut visits, stretches) = (self.visits(base, places, slots), slots.stretches(base));
         while !visits.is_empty() {
             let is_within = |visit: &Visit, batches: &mut usize| {
                 *batches += usize::from(matches!(visit, Visit::Batch { .. }));
@@ -285,7 +286,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             let count = visits.iter().take_while(|visit| is_within(visit, &mut batches)).count();
             let later = visits.split_off(count);
             let blocks: Vec<Block> = visits.iter().filter_map(|visit| visit.block(base)).collect();
-            let mut bodies = self.read(&blocks).await?.into_iter();
+            let mut bodies = self.read_within(&blocks, &stretches).await?.into_iter();
             for visit in visits {
                 match visit {
                     Visit::Kept(place, row) => take(place, &row.view())?,
@@ -324,7 +325,7 @@ impl<S: ObjectStore> StoredReader<'_, S> {
             .iter()
             .map(|place| {
                 let slot = slots.get(place);
-                (place.segment, slot.is_some(), slot.copied().unwrap_or(place.row), *place)
+                (place.segment, slot.is_some(), slot.unwrap_or(place.row), *place)
             })
             .collect();
         if !slots.is_empty() {

@@ -30,14 +30,13 @@ impl Effort {
     /// Up to 17 ranges (21 above 1024 dimensions) while `k` is small, a few more for each result beyond ten. How these were
     /// chosen: `docs/decisions/0006-leaf-index.md`.
     pub fn cold(dimension: usize, k: usize) -> Self {
-        let (leaf_ranges, row_ranges) = if dimension > 1024 { (11, 10) } else { (9, 8) };
+        let (leaf_ranges, row_ranges) = if dimension > 1024 { (12, 9) } else { (10, 7) };
         let rerank = Rerank {
             k,
             rows: (10 * k).clamp(100, 1000).max(k),
             row_bytes: 4 * dimension as u64,
             ranges: row_ranges.max(k / 10 * row_ranges),
             gap_bytes: 64 << 10,
-            gap_bytes_max: 192 << 10,
             neighbour_bytes: 4 << 20,
         };
         Effort { ratio: 1.3, leaves: Budget { bytes: 5 << 20, ranges: leaf_ranges }, rerank }
@@ -236,8 +235,6 @@ pub struct Rerank {
     pub ranges: usize,
     /// Gaps up to so many bytes are read through.
     pub gap_bytes: u64,
-    /// Gaps of more bytes are not: who reads the rows would make two reads of them.
-    pub gap_bytes_max: u64,
     /// Bytes that one neighbour more, of the `k`, may cost.
     pub neighbour_bytes: u64,
 }
@@ -270,11 +267,7 @@ pub fn rows(estimates: Vec<Estimate>, rerank: &Rerank) -> RowPlan {
             _ => items.push(Item { at: *row..row.saturating_add(1), value: *chance }),
         }
     }
-    let price_of = |gap: Range<u32>| match gap.len() as u64 * rerank.row_bytes {
-        bytes if bytes > rerank.gap_bytes_max => PROHIBITIVE,
-        _ => price * gap.len() as f32,
-    };
-    let ranges = stretches::best(&items, price_of, rerank.ranges);
+    let ranges = stretches::best(&items, |gap| price * gap.len() as f32, rerank.ranges);
     let is_read = |row: &u32| ranges.iter().any(|range| range.contains(row));
     RowPlan { rows: chances.into_iter().map(|(row, _)| row).filter(is_read).collect(), ranges }
 }
