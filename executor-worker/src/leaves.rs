@@ -41,7 +41,7 @@ const TIMES_MAX: u64 = 16;
 /// An estimate is seldom off by more than so many times its error.
 const DEVIATIONS: f32 = 3.0;
 /// Bytes of rows that one neighbour more may cost.
-const NEIGHBOUR_BYTES: u64 = 1024 * 1024;
+const NEIGHBOUR_BYTES: u64 = 2 * 1024 * 1024;
 
 /// What rows that seem near deserve.
 struct Look {

@@ -80,9 +80,14 @@ impl Bucket {
         Ok(stored)
     }
 
+    /// A URL by which anybody may get the object under `key`, for a while.
+    pub(crate) fn signed(&self, key: &str) -> String {
+        self.bucket.get_object(Some(&self.credentials), key).sign(SIGNED_FOR).into()
+    }
+
     fn get(&mut self, key: &str) -> Result<Vec<u8>> {
-        let url = self.bucket.get_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        self.send("GET", url.as_str(), b"")
+        let url = self.signed(key);
+        self.send("GET", &url, b"")
     }
 
     fn send(&mut self, method: &str, url: &str, body: &[u8]) -> Result<Vec<u8>> {

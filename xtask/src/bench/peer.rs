@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
-use stack::{Config, Part, Stack, StoreAdmin};
+use serde_json::{Value, json};
+use stack::{Config, Part, Programs, Stack, StoreAdmin};
 
 use super::bucket::Bucket;
 use super::collection::Collection;
@@ -54,10 +54,9 @@ pub(super) fn run(place: &Place, arguments: &Arguments, data: &Path) -> Result<(
     sh::step("measuring the original server, then ours", &mut peer)?;
     let mut records = Records::load(Some(&arguments.data), usize::MAX)?;
     let queries = records.vectors.split_off(records.len() - QUERIES);
-    rates(arguments, &queries, &original, &stack)?;
     sizes(place, arguments, &records, &data.join("original"), &stack)?;
-    stack.stop();
-    Ok(())
+    let floor = Programs { workers: place.root.join("bench/floor"), ..programs };
+    rates(arguments, &queries, &original, stack, Config::new(floor, data.join("opal")))
 }
 
 /// What both store, beside the bytes of all documents and metadata, as JSON.
@@ -78,27 +77,34 @@ fn sizes(place: &Place, arguments: &Arguments, records: &Records, original: &Pat
     Ok(())
 }
 
-/// Queries by one connection and by many, of both servers.
-fn rates(arguments: &Arguments, queries: &[Vec<f32>], original: &Original, stack: &Stack) -> Result<()> {
+/// Queries by one connection and by many, of both servers; then, beside the original once more, of Workers that do no more than
+/// send the requests of a strong query: what any Workers of this design take.
+fn rates(arguments: &Arguments, queries: &[Vec<f32>], original: &Original, stack: Stack, floor: Config) -> Result<()> {
     let body = |vector: &Vec<f32>| json!({ "query_embeddings": [vector], "n_results": 10, "include": ["distances"] });
-    let bodies: Vec<Vec<u8>> = queries.iter().map(|vector| body(vector).to_string().into_bytes()).collect();
-    let ours: Vec<u32> = OURS.into_iter().filter_map(|(part, _)| stack.pid(part)).collect();
+    let mut bodies: Vec<Value> = queries.iter().map(body).collect();
     let (theirs, own) = (Collection::find(original.url(), NAME)?, Collection::find(&stack.gateway_url(), NAME)?);
-    let servers = [
-        Asked { name: "the original", collection: &theirs, verb: "query", pids: vec![original.pid()], store: None },
-        Asked { name: "ours", collection: &own, verb: "query", pids: ours.clone(), store: Some(stack.store_admin()) },
-        Asked {
-            name: "ours, index_only",
-            collection: &own,
-            verb: "query?read_level=index_only",
-            pids: ours,
-            store: Some(stack.store_admin()),
-        },
-    ];
+    let theirs =
+        Asked { name: "the original", collection: &theirs, verb: "query", pids: vec![original.pid()], store: None };
+    let index_only = Asked { verb: "query?read_level=index_only", ..Asked::ours("ours, index_only", &own, &stack) };
+    compare(arguments, &bodies, &[theirs.clone(), Asked::ours("ours", &own, &stack), index_only])?;
+
+    stack.stop();
+    let floor = Stack::start(floor)?;
+    let end_of_log = Bucket::of(&floor)?.signed(&format!("{}/log/end", own.id));
+    bodies.iter_mut().for_each(|body| body["end_of_log"] = json!(end_of_log));
+    let own = Collection { url: floor.gateway_url(), id: own.id };
+    compare(arguments, &bodies, &[theirs, Asked::ours("requests alone", &own, &floor)])?;
+    floor.stop();
+    Ok(())
+}
+
+/// Asks `servers` one after the other, by one connection and by many; ratios are to the first.
+fn compare(arguments: &Arguments, bodies: &[Value], servers: &[Asked<'_>]) -> Result<()> {
+    let bodies: Vec<Vec<u8>> = bodies.iter().map(|body| body.to_string().into_bytes()).collect();
     for connections in [1, arguments.connections] {
         println!("\n{connections} connections\n{HEADINGS}");
         let mut first: Option<Rate> = None;
-        for server in &servers {
+        for server in servers {
             let rate = server.ask(&bodies, connections, Duration::from_secs(arguments.seconds))?;
             let first = first.get_or_insert_with(|| rate.clone());
             println!("{:<18}{rate}{:>14.2}{:>11.2}", server.name, rate.p50 / first.p50, rate.a_second / first.a_second);
@@ -117,6 +123,7 @@ const OURS: [(Part, &str); 3] = [(Part::Workers, "Workers"), (Part::Catalog, "ca
 const HEADINGS: &str = "                    p50 ms   p99 ms  queries/s  server CPU ms  client's share  GETs a query  ratios: p50  queries/s";
 
 /// A server that is asked.
+#[derive(Clone)]
 struct Asked<'a> {
     name: &'static str,
     collection: &'a Collection,
@@ -139,7 +146,12 @@ struct Rate {
     gets: Option<f64>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn ours(name: &'static str, collection: &'a Collection, stack: &Stack) -> Asked<'a> {
+        let pids = OURS.into_iter().filter_map(|(part, _)| stack.pid(part)).collect();
+        Asked { name, collection, verb: "query", pids, store: Some(stack.store_admin()) }
+    }
+
     fn ask(&self, bodies: &[Vec<u8>], connections: usize, time: Duration) -> Result<Rate> {
         let path = self.collection.path(self.verb);
         let ask = |times, limit| load::cycle(&self.collection.url, &path, bodies, times, connections, limit);
