@@ -61,6 +61,8 @@ fn terraform_fmt(place: &Place) -> Result<()> {
 
 /// Advisories are not among these: their database must be downloaded from a place that not every machine reaches.
 fn deny(place: &Place) -> Result<()> {
+    // It looks at what is for other machines, too, which no build here has fetched.
+    sh::run(cargo(place).args(["fetch", "--locked"]))?;
     let mut deny = Command::new(tools::cargo_deny(place)?);
     sh::run(deny.args(["--offline", "check", "bans", "licenses", "sources"]).current_dir(&place.root))
 }
